@@ -5,11 +5,11 @@
 //! request is told in `docs/architecture.md`.
 
 pub mod addr;
-pub mod route;
+pub mod admin;
+pub mod audit;
+pub mod cli;
+pub mod config;
 pub mod credential;
 pub mod policy;
-pub mod config;
-pub mod audit;
 pub mod proxy;
-pub mod admin;
-pub mod cli;
+pub mod route;

@@ -42,7 +42,11 @@ mod tests {
 
     #[test]
     fn debug_does_not_show_the_text() {
-        let shown = format!("{:?} {:#?}", Secret::new("s3cr3t"), Some(Secret::new("s3cr3t")));
+        let shown = format!(
+            "{:?} {:#?}",
+            Secret::new("s3cr3t"),
+            Some(Secret::new("s3cr3t"))
+        );
         assert!(!shown.contains("s3cr3t"), "{shown}");
     }
 
