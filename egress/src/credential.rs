@@ -3,7 +3,13 @@
 //! A secret never leaves this module but through [`Secret::expose`], which is called where the header is made.
 
 pub mod codex;
+mod environment;
 pub mod jwt;
 mod secret;
+mod slot;
 
+pub use environment::Environment;
 pub use secret::Secret;
+pub use slot::{
+    Generation, Lease, Refreshed, Slot, SlotName, Slots, Source, Unusable, time_left, unix_seconds,
+};
