@@ -8,12 +8,16 @@
 use std::io;
 use std::path::PathBuf;
 
+mod cache;
 mod constraints;
+mod issuer;
 mod root;
 mod store;
+mod tls;
 mod validity;
 
 pub use constraints::Constraints;
+pub use issuer::Issuer;
 pub use root::Root;
 
 /// Why a root could not be opened or a leaf not be issued.
