@@ -17,7 +17,7 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::sign::any_ecdsa_type;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::cache::Cache;
 use crate::constraints::dns_name;
@@ -189,10 +189,10 @@ struct LeafKey {
 
 impl LeafKey {
     fn generate() -> Result<Self, Error> {
-        let mut pair =
+        let pair =
             KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(Error::crypto("make a key"))?;
+        let pair = Zeroizing::new(pair);
         let der = Zeroizing::new(pair.serialize_der());
-        pair.zeroize();
         let signing = any_ecdsa_type(&PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(
             der.as_slice(),
         )));

@@ -13,7 +13,7 @@ use rcgen::{
     PKCS_ECDSA_P256_SHA256, PublicKeyData, SerialNumber,
 };
 use rustls::pki_types::CertificateDer;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::constraints::Limits;
 use crate::root::load::{Names, load};
@@ -145,8 +145,6 @@ impl fmt::Debug for Root {
 
 /// A new pair. The certificate's profile is that of RFC 5280 section 4.2.1 for a CA that signs leaves only.
 fn generate(constraints: &Constraints, now: SystemTime) -> Result<Pair, Error> {
-    let mut key =
-        KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(Error::crypto("make a key"))?;
     let mut params = CertificateParams::default();
     (params.not_before, params.not_after) = Validity::starting(now, LIFETIME_DAYS)?.bounds()?;
     params.serial_number = Some(random_serial()?);
@@ -158,15 +156,16 @@ fn generate(constraints: &Constraints, now: SystemTime) -> Result<Pair, Error> {
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.name_constraints = constraints.extension()?;
+    let key =
+        KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(Error::crypto("make a key"))?;
+    let key = Zeroizing::new(key);
     let certificate = params
-        .self_signed(&key)
+        .self_signed(&*key)
         .map_err(Error::crypto("sign a certificate"))?;
-    let pair = Pair {
+    Ok(Pair {
         certificate: Zeroizing::new(certificate.pem()),
         key: Zeroizing::new(key.serialize_pem()),
-    };
-    key.zeroize();
-    Ok(pair)
+    })
 }
 
 /// 128 random bits. rcgen's own serial is a hash of the public key, the same for all leaves of one key, and clients
