@@ -4,7 +4,10 @@
 //! the buffer and the document that they arrive in are wiped on drop. The refresh token is never redeemed: it is
 //! single-use, and a second redeemer logs the host out. Nothing that the file holds enters an error.
 
+pub mod dummy;
+mod leak;
 pub mod login;
+mod write;
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
