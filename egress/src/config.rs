@@ -1,1 +1,26 @@
-//! To be written.
+//! Files that an operator writes, read into the program's own types. YAML is known nowhere else.
+//!
+//! A file is right as a whole or not at all, and everything that is wrong with it is told at once ([`Faults`]).
+
+mod authority;
+mod document;
+mod fault;
+mod fields;
+mod report;
+mod routes_file;
+mod rule;
+mod values;
+
+pub use fault::{Fault, Faults, Related, Span};
+pub use report::Colour;
+pub use routes_file::{Draft, RoutesFile, load, parse, read};
+
+/// What the system says about a failed call, without its number.
+fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut chars = text.chars();
+    // Ours are lower-case fragments.
+    let first = chars.next().map(|c| c.to_ascii_lowercase());
+    first.into_iter().chain(chars).collect()
+}

@@ -1,0 +1,220 @@
+//! How faults are shown: as text with the lines that they are about, or as JSON for programs.
+
+use std::fmt::{self, Write as _};
+use std::io::IsTerminal as _;
+
+use annotate_snippets::{AnnotationKind, Element, Group, Level, Origin, Renderer, Snippet};
+use serde::Serialize;
+
+use super::fault::{Fault, Faults, Span};
+
+/// The version of the JSON form. It rises when a field changes its meaning or goes; new fields may come at any time.
+const JSON_VERSION: u32 = 1;
+
+/// Whether text is coloured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Colour {
+    /// With ANSI escapes.
+    Always,
+    /// Without any.
+    Never,
+}
+
+impl Colour {
+    /// What suits standard error: colour on a terminal, unless `NO_COLOR` is set or the terminal is a dumb one.
+    pub fn of_stderr() -> Self {
+        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        if std::io::stderr().is_terminal() && !set("NO_COLOR") && !dumb {
+            Self::Always
+        } else {
+            Self::Never
+        }
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_text(Colour::Never))
+    }
+}
+
+impl Faults {
+    /// Each fault as `error:`, the line that it is about, and a `hint:`.
+    pub fn to_text(&self, colour: Colour) -> String {
+        let renderer = match colour {
+            Colour::Always => Renderer::styled(),
+            Colour::Never => Renderer::plain(),
+        };
+        let lines = LineStarts::of(&self.source);
+        let mut text = String::new();
+        for fault in &self.list {
+            if !text.is_empty() {
+                text.push_str("\n\n");
+            }
+            text.push_str(&renderer.render(&self.groups(fault, &lines)));
+        }
+        text
+    }
+
+    /// All faults as one JSON object.
+    pub fn to_json(&self) -> serde_json::Value {
+        let faults = self
+            .list
+            .iter()
+            .map(|fault| JsonFault {
+                file: &self.file,
+                line: fault.line(),
+                column: fault.column(),
+                key: fault.key.as_deref(),
+                problem: &fault.problem,
+                hint: fault.hint.as_deref(),
+                related: fault
+                    .related
+                    .iter()
+                    .map(|related| JsonRelated {
+                        line: related.line,
+                        what: &related.what,
+                    })
+                    .collect(),
+            })
+            .collect();
+        let report = JsonReport {
+            version: JSON_VERSION,
+            ok: self.list.is_empty(),
+            faults,
+        };
+        serde_json::to_value(report).unwrap_or_default()
+    }
+
+    fn groups<'r>(&'r self, fault: &'r Fault, lines: &LineStarts) -> Vec<Group<'r>> {
+        let mut group = Group::with_title(Level::ERROR.primary_title(one_line(&fault.problem)));
+        group = match fault.span {
+            Some(span) => group.elements(self.place(fault, span, lines)),
+            None => group.element(Origin::path(one_line(&self.file))),
+        };
+        for related in &fault.related {
+            let what = format!("line {}: {}", related.line, one_line(&related.what));
+            group = group.element(Level::NOTE.message(what));
+        }
+        let mut groups = vec![group];
+        if let Some(hint) = &fault.hint {
+            let hint = Level::HELP
+                .with_name("hint")
+                .secondary_title(one_line(hint));
+            groups.push(Group::with_title(hint));
+        }
+        groups
+    }
+
+    /// The place, and the line where it may be shown.
+    fn place<'r>(&'r self, fault: &Fault, span: Span, lines: &LineStarts) -> Vec<Element<'r>> {
+        let origin = Origin::path(one_line(&self.file))
+            .line(span.line as usize)
+            .char_column(span.column as usize);
+        let mut place = vec![origin.into()];
+        if !fault.quiet
+            && let Some((line, range)) = excerpt(&self.source, span, lines)
+        {
+            place.push(
+                Snippet::source(line)
+                    .line_start(span.line as usize)
+                    .annotation(AnnotationKind::Primary.span(range))
+                    .into(),
+            );
+        }
+        place
+    }
+}
+
+/// Most bytes of a line before and behind the place that is shown: a file in JSON may be one line of megabytes.
+const CONTEXT: usize = 120;
+
+/// The line of a place (a window of it, where it is long), and where in it the place is.
+fn excerpt<'s>(
+    source: &'s str,
+    span: Span,
+    lines: &LineStarts,
+) -> Option<(&'s str, std::ops::Range<usize>)> {
+    let start = (span.start as usize).min(source.len());
+    let (line_start, line_end) = lines.around(start, source)?;
+    let mut from = line_start.max(start.saturating_sub(CONTEXT));
+    while !source.is_char_boundary(from) {
+        from += 1;
+    }
+    let mut to = line_end.min(
+        (span.end as usize)
+            .max(start)
+            .saturating_add(CONTEXT)
+            .min(start.saturating_add(2 * CONTEXT)),
+    );
+    while !source.is_char_boundary(to) {
+        to -= 1;
+    }
+    let window = source.get(from..to)?.trim_end_matches(['\r', '\n']);
+    let first = (start.checked_sub(from)?).min(window.len());
+    let last = ((span.end as usize).saturating_sub(from)).clamp(first, window.len());
+    Some((window, first..last))
+}
+
+/// Where the lines of a text begin.
+struct LineStarts(Vec<usize>);
+
+impl LineStarts {
+    fn of(source: &str) -> Self {
+        let breaks = source
+            .bytes()
+            .enumerate()
+            .filter(|(_, byte)| *byte == b'\n');
+        Self(
+            std::iter::once(0)
+                .chain(breaks.map(|(at, _)| at + 1))
+                .collect(),
+        )
+    }
+
+    fn around(&self, at: usize, source: &str) -> Option<(usize, usize)> {
+        let line = self.0.partition_point(|start| *start <= at);
+        let start = *self.0.get(line.checked_sub(1)?)?;
+        Some((start, self.0.get(line).copied().unwrap_or(source.len())))
+    }
+}
+
+/// A text without line breaks and control characters, which a file may have smuggled into a message.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => line.push(' '),
+            c if c.is_control() => {
+                let _ = write!(line, "{}", c.escape_default());
+            }
+            c => line.push(c),
+        }
+    }
+    line
+}
+
+#[derive(Serialize)]
+struct JsonReport<'r> {
+    version: u32,
+    ok: bool,
+    faults: Vec<JsonFault<'r>>,
+}
+
+#[derive(Serialize)]
+struct JsonFault<'r> {
+    file: &'r str,
+    line: Option<u32>,
+    column: Option<u32>,
+    key: Option<&'r str>,
+    problem: &'r str,
+    hint: Option<&'r str>,
+    related: Vec<JsonRelated<'r>>,
+}
+
+#[derive(Serialize)]
+struct JsonRelated<'r> {
+    line: u32,
+    what: &'r str,
+}

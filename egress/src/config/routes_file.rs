@@ -1,0 +1,373 @@
+//! The routes file: what the sidecar enforces. It names slots, and never holds a secret.
+//!
+//! [`read`] takes in what there is, [`Draft`] knows everything that is wrong with it, and only what has no fault becomes
+//! a [`RoutesFile`] or a [`Policy`].
+
+use std::collections::HashMap;
+use std::collections::hash_map;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::authority::Authorities;
+use super::document::{self, Node, ScalarKind, Value};
+use super::fault::{Fault, Faults, Span};
+use super::fields::{Fields, Keys};
+use super::rule::{self, Entry};
+use crate::credential::{Environment, SlotName, Slots, Unusable};
+use crate::policy::{self, Policy};
+use crate::route::host::HostPattern;
+use crate::route::target::Scheme;
+use crate::route::{Line, Routes, Rule, Tls};
+
+/// The largest routes file, in bytes: room for more than 100,000 routes.
+const MAX_BYTES: u64 = 16 * 1024 * 1024;
+
+/// A routes file without a fault.
+#[derive(Clone, Debug)]
+pub struct RoutesFile {
+    /// Its name, as it was given.
+    pub name: Arc<str>,
+    /// Its rules in the order of the file, with the line of each.
+    pub rules: Vec<(Rule, Line)>,
+}
+
+/// Reads a routes file from disk.
+///
+/// # Errors
+///
+/// All [`Faults`] that the file has by itself; whether its slots are there is not asked.
+pub fn load(path: &Path) -> Result<RoutesFile, Faults> {
+    read(path).finish()
+}
+
+/// Reads the text of a routes file. `directory` is what the names of other files in it are relative to.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn parse(name: &str, text: &str, directory: &Path) -> Result<Vec<(Rule, Line)>, Faults> {
+    Draft::parse(name, text.into(), directory)
+        .finish()
+        .map(|file| file.rules)
+}
+
+/// Reads a routes file from disk, whatever is wrong with it.
+pub fn read(path: &Path) -> Draft {
+    let name = path.display().to_string();
+    match read_text(path) {
+        Ok(text) => {
+            let directory = path.parent().unwrap_or(Path::new("."));
+            Draft::parse(&name, text.into(), directory)
+        }
+        Err(fault) => Draft {
+            faults: vec![*fault],
+            ..Draft::empty(&name)
+        },
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, Box<Fault>> {
+    let fault = |problem: String| Box::new(Fault::of_file(problem));
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => fault("the routes file does not exist".into()),
+        _ => fault(format!(
+            "the routes file cannot be read: {}",
+            super::reason(&error)
+        )),
+    };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(failed)?;
+    file.take(MAX_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(fault(format!(
+            "the routes file is larger than {MAX_BYTES} bytes"
+        )));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let line = 1 + error
+            .as_bytes()
+            .iter()
+            .take(valid)
+            .filter(|byte| **byte == b'\n')
+            .count();
+        fault(format!("the routes file is not UTF-8, in line {line}"))
+    })
+}
+
+/// What was found in a routes file, with everything that is wrong with it.
+#[derive(Debug)]
+pub struct Draft {
+    name: Arc<str>,
+    source: Arc<str>,
+    entries: Vec<Entry>,
+    faults: Vec<Fault>,
+}
+
+const KEYS: Keys = Keys {
+    of: "a routes file",
+    known: &["routes"],
+    hint: |key| match key {
+        "bottles" | "agents" => {
+            Some("this is a manifest; `egress render-routes` makes a routes file of it".into())
+        }
+        "egress" => Some("a routes file begins with `routes:`".into()),
+        _ => None,
+    },
+};
+
+impl Draft {
+    fn empty(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            source: "".into(),
+            entries: Vec::new(),
+            faults: Vec::new(),
+        }
+    }
+
+    /// Reads a text.
+    pub fn parse(name: &str, source: Arc<str>, directory: &Path) -> Self {
+        let mut draft = Self {
+            source: source.clone(),
+            ..Self::empty(name)
+        };
+        let faults = &mut draft.faults;
+        let root = document::parse(&source, faults);
+        let mut authorities = Authorities::new(directory);
+        for node in routes_of(root.as_ref(), faults) {
+            draft
+                .entries
+                .extend(rule::read(node, &mut authorities, faults));
+        }
+        check_tls(&draft.entries, faults);
+        check_ties(&draft.entries, faults);
+        draft
+    }
+
+    /// The slots that the file names, also by routes that have faults, each once.
+    pub fn slots(&self) -> impl Iterator<Item = &SlotName> {
+        let mut seen = std::collections::HashSet::new();
+        self.entries
+            .iter()
+            .filter_map(|entry| entry.slot.as_ref().map(|(slot, _)| slot))
+            .filter(move |slot| seen.insert(*slot))
+    }
+
+    /// The file, where nothing is wrong with it.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is.
+    pub fn finish(self) -> Result<RoutesFile, Faults> {
+        if !self.faults.is_empty() {
+            return Err(Faults::new(self.name, self.source, self.faults));
+        }
+        Ok(RoutesFile {
+            name: self.name,
+            rules: rules_of(self.entries),
+        })
+    }
+
+    /// The file and its slots as a policy, carrying over from `previous` what did not change.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with the file, and every slot named in it that cannot be used, together.
+    pub fn into_policy(
+        mut self,
+        environment: &Environment,
+        previous: Option<&Policy>,
+        now: SystemTime,
+    ) -> Result<Policy, Faults> {
+        if !self.faults.is_empty() {
+            let slots = Slots::open(self.slots(), environment, None, now);
+            for (slot, reason) in slots.err().into_iter().flatten() {
+                let fault = self.slot_fault(&slot, &reason);
+                self.faults.push(fault);
+            }
+            return Err(Faults::new(self.name, self.source, self.faults));
+        }
+        let rules = self
+            .entries
+            .iter()
+            .filter_map(|entry| Some((entry.rule.clone()?, entry.line)))
+            .collect();
+        Policy::new(rules, environment, previous, now).map_err(|faults| {
+            let faults = faults.into_iter().map(|fault| match fault {
+                policy::Fault::Slot { slot, reason, .. } => self.slot_fault(&slot, &reason),
+                policy::Fault::Tie(tie) => {
+                    // The draft has looked for ties already, so this is never reached; it is told all the same.
+                    let span = self.entries.iter().find(|entry| entry.line == tie.second);
+                    let span = span.map(|entry| entry.span).unwrap_or_default();
+                    tie_fault(span, tie.first)
+                }
+            });
+            Faults::new(self.name.clone(), self.source.clone(), faults.collect())
+        })
+    }
+
+    /// A slot that cannot be used, with the routes that name it.
+    fn slot_fault(&self, slot: &SlotName, reason: &Unusable) -> Fault {
+        /// As many routes as are listed.
+        const MOST: usize = 8;
+        let mut users = self.entries.iter().filter_map(|entry| {
+            let (name, span) = entry.slot.as_ref()?;
+            (name == slot).then_some((entry, *span))
+        });
+        let Some((first, span)) = users.next() else {
+            return Fault::of_file(format!("slot {slot} {reason}"));
+        };
+        let mut problem = format!("slot {slot} {reason}; named by {}", named(first));
+        let rest: Vec<&Entry> = users.map(|(entry, _)| entry).collect();
+        for entry in rest.iter().take(MOST) {
+            problem.push_str(", ");
+            problem.push_str(&named(entry));
+        }
+        if rest.len() > MOST {
+            problem.push_str(&format!(" and {} more", rest.len() - MOST));
+        }
+        Fault::new(span, problem)
+            .key("token_env")
+            .hint(slot_hint(slot, reason))
+    }
+}
+
+fn rules_of(entries: Vec<Entry>) -> Vec<(Rule, Line)> {
+    entries
+        .into_iter()
+        .filter_map(|entry| Some((entry.rule?, entry.line)))
+        .collect()
+}
+
+/// The items of `routes`.
+fn routes_of<'d>(root: Option<&'d Node<'d>>, faults: &mut Vec<Fault>) -> &'d [Node<'d>] {
+    const DENY_ALL: &str = "begin it with `routes:`; `routes: []` denies everything";
+    let broken = !faults.is_empty();
+    let Some(root) = root else {
+        if !broken {
+            faults.push(Fault::of_file("the routes file is empty").hint(DENY_ALL));
+        }
+        return &[];
+    };
+    let map = match &root.value {
+        Value::Map(map) => map,
+        Value::Refused => return &[],
+        Value::Scalar(scalar) if scalar.kind() == ScalarKind::Null => {
+            faults.push(Fault::of_file("the routes file is empty").hint(DENY_ALL));
+            return &[];
+        }
+        Value::Seq(_) => {
+            let fault = Fault::new(root.span, "the routes file is a list");
+            faults.push(fault.key("routes").hint("put `routes:` in front of it"));
+            return &[];
+        }
+        Value::Scalar(_) => {
+            let fault = Fault::new(root.span, "the routes file is a text, not a map");
+            faults.push(fault.key("routes").hint(DENY_ALL));
+            return &[];
+        }
+    };
+    let before = faults.len();
+    let fields = Fields::read(map, &KEYS, faults);
+    let Some(field) = fields.find("routes") else {
+        // After an unknown key or a syntax error, the key is there in all likelihood, and is what that fault is about.
+        if !broken && faults.len() == before {
+            let fault = Fault::new(root.span, "the routes file has no `routes`");
+            faults.push(fault.key("routes").hint(DENY_ALL));
+        }
+        return &[];
+    };
+    let fault = match &field.node.value {
+        Value::Seq(items) => return items,
+        Value::Refused => return &[],
+        Value::Scalar(scalar) if scalar.kind() == ScalarKind::Null => field
+            .empty(field.node)
+            .hint("write `routes: []` to deny everything"),
+        _ => field
+            .wrong_type(field.node, "a list")
+            .hint("begin each route with `- host:`"),
+    };
+    faults.push(fault);
+    &[]
+}
+
+/// One host and port cannot be looked into for one route and passed through for another: the tunnel is the same.
+fn check_tls(entries: &[Entry], faults: &mut Vec<Fault>) {
+    let mut modes: HashMap<(&HostPattern, Scheme, u16), (Tls, &Entry)> = HashMap::new();
+    for entry in entries {
+        let Some(rule) = &entry.rule else { continue };
+        let first = match modes.entry((&rule.host, rule.scheme, rule.port)) {
+            hash_map::Entry::Vacant(vacant) => {
+                vacant.insert((rule.tls, entry));
+                continue;
+            }
+            hash_map::Entry::Occupied(first) => *first.get(),
+        };
+        if first.0 == rule.tls {
+            continue;
+        }
+        let problem = format!("routes for {}:{} differ in `tls`", rule.host, rule.port);
+        faults.push(
+            Fault::new(entry.tls.unwrap_or(entry.span), problem)
+                .key("tls")
+                .hint("a tunnel to one host and port is either intercepted or passed through; make them alike")
+                .related(first.1.line, format!("the first route for {}", rule.host)),
+        );
+    }
+}
+
+/// Routes of equal rank that may admit the same request.
+fn check_ties(entries: &[Entry], faults: &mut Vec<Fault>) {
+    // Numbers in place of lines: in a file that is one line of JSON, a line would not tell its routes apart.
+    let numbered = (0..)
+        .zip(entries)
+        .filter_map(|(number, entry): (Line, &Entry)| Some((entry.rule.clone()?, number)));
+    let Err(ties) = Routes::new(numbered.collect(), None) else {
+        return;
+    };
+    for tie in ties {
+        let at = |number: Line| entries.get(number as usize);
+        if let (Some(first), Some(second)) = (at(tie.first), at(tie.second)) {
+            faults.push(tie_fault(second.span, first.line));
+        }
+    }
+}
+
+fn tie_fault(second: Span, first: Line) -> Fault {
+    let problem = format!(
+        "this route and the one in line {first} may admit the same request with equal rank"
+    );
+    Fault::new(second, problem)
+        .key("host")
+        .hint("remove one of the two, or tell them apart by `path_allowlist`, `methods` or `query`")
+        .related(first, "the other route")
+}
+
+fn named(entry: &Entry) -> String {
+    match &entry.host {
+        Some(host) => format!("{host} (line {})", entry.line),
+        None => format!("the route in line {}", entry.line),
+    }
+}
+
+fn slot_hint(slot: &SlotName, reason: &Unusable) -> String {
+    let file = slot.file_variable();
+    match reason {
+        Unusable::Missing | Unusable::Empty => {
+            format!("set {slot} or {file} in the sidecar's environment")
+        }
+        Unusable::BothForms => format!("unset {slot} or {file}"),
+        Unusable::Byte => {
+            "check how the value was written: a token is one line of visible ASCII".into()
+        }
+        Unusable::SchemeInside => "the route's `auth_scheme` puts that word in front".into(),
+        Unusable::Expired(_) => format!("renew the credential and set {slot} or {file} again"),
+        Unusable::File { .. } => format!("check the file that {file} names, and who may read it"),
+    }
+}
