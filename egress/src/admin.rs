@@ -1,1 +1,369 @@
-//! To be written.
+//! The admin socket: status, reload and health, for the operator. The agent must not be able to reach it.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, anyhow};
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Empty, Full, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio_util::either::Either;
+
+use crate::cli::Failure;
+use crate::config::Faults;
+use crate::credential::{Source, time_left, unix_seconds};
+use crate::proxy::{Reloaded, State};
+
+/// Where the admin socket is: `unix:PATH`, or `IP:PORT` on loopback.
+#[derive(Clone, Debug)]
+pub enum AdminAddress {
+    /// A Unix socket, which only its owner can open.
+    Unix(PathBuf),
+    /// A loopback address, which every process of the network namespace can open.
+    Tcp(SocketAddr),
+}
+
+/// A bound admin socket.
+#[derive(Debug)]
+pub enum AdminListener {
+    /// A Unix socket.
+    Unix(UnixListener),
+    /// TCP.
+    Tcp(TcpListener),
+}
+
+/// Binds the admin socket.
+///
+/// # Errors
+///
+/// A runtime [`Failure`] that names the address.
+pub async fn bind(address: &AdminAddress) -> Result<AdminListener, Failure> {
+    let bound = match address {
+        AdminAddress::Unix(path) => {
+            clear_stale(path).await;
+            bind_private(path).map(AdminListener::Unix)
+        }
+        AdminAddress::Tcp(address) => TcpListener::bind(address).await.map(AdminListener::Tcp),
+    };
+    let bound = bound.with_context(|| format!("cannot listen on {address} for --admin"));
+    bound.map_err(|error| Failure::runtime(error).hint("choose another address with --admin"))
+}
+
+/// A socket with mode 0600 from its first moment on: bound under a name that nobody knows, and then moved.
+fn bind_private(path: &Path) -> std::io::Result<UnixListener> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let staged = path.with_extension(format!("new-{}", std::process::id()));
+    let listener = UnixListener::bind(&staged)?;
+    std::fs::set_permissions(&staged, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&staged, path)?;
+    Ok(listener)
+}
+
+/// Removes a Unix socket that nobody listens on any more: what a killed process leaves behind.
+pub async fn clear_stale(path: &Path) {
+    use std::os::unix::fs::FileTypeExt as _;
+    let is_socket =
+        std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
+    if is_socket && UnixStream::connect(path).await.is_err() {
+        _ = std::fs::remove_file(path);
+    }
+}
+
+/// Answers on the admin socket for as long as the process runs.
+pub async fn serve(listener: AdminListener, state: Arc<State>) {
+    loop {
+        let stream = match &listener {
+            AdminListener::Unix(listener) => listener
+                .accept()
+                .await
+                .map(|(stream, _)| Either::Left(stream)),
+            AdminListener::Tcp(listener) => listener
+                .accept()
+                .await
+                .map(|(stream, _)| Either::Right(stream)),
+        };
+        let Ok(stream) = stream else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let state = state.clone();
+        let service = service_fn(move |request| answer(state.clone(), request));
+        let serving = hyper::server::conn::http1::Builder::new()
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::spawn(async move {
+            _ = tokio::time::timeout(CONNECTION_LIFE, serving).await;
+        });
+    }
+}
+
+const CONNECTION_LIFE: Duration = Duration::from_secs(60);
+
+async fn answer(
+    state: Arc<State>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (status, kind, body) = match (request.method(), request.uri().path()) {
+        (&Method::GET, "/status") => (StatusCode::OK, JSON, status(&state).to_string()),
+        (&Method::GET, "/healthz") => match is_healthy(&state) {
+            true => (StatusCode::OK, TEXT, "ok\n".into()),
+            false => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                TEXT,
+                "a slot has no usable value\n".into(),
+            ),
+        },
+        (&Method::POST, "/reload") => {
+            let reloading = state.clone();
+            match tokio::task::spawn_blocking(move || reloading.reload()).await {
+                Ok(result) => {
+                    log_reload(&result);
+                    match result {
+                        Ok(changes) => (StatusCode::OK, TEXT, changes.to_string()),
+                        Err(faults) => (StatusCode::UNPROCESSABLE_ENTITY, TEXT, faults.to_string()),
+                    }
+                }
+                Err(error) => (
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    TEXT,
+                    format!("{error}\n"),
+                ),
+            }
+        }
+        _ => (
+            StatusCode::NOT_FOUND,
+            TEXT,
+            "GET /status, GET /healthz, POST /reload\n".into(),
+        ),
+    };
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    Ok(response)
+}
+
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// Logs what came of a reload.
+pub fn log_reload(result: &Result<Reloaded, Faults>) {
+    match result {
+        Ok(changes) => tracing::info!(
+            added = changes.added.join(", "),
+            removed = changes.removed.join(", "),
+            rotated = changes.rotated.join(", "),
+            "reloaded"
+        ),
+        Err(faults) => {
+            for fault in faults.iter() {
+                tracing::error!(
+                    file = faults.file(),
+                    line = fault.line(),
+                    key = fault.key.as_deref(),
+                    hint = fault.hint.as_deref(),
+                    "{}",
+                    fault.problem
+                );
+            }
+            tracing::error!(
+                faults = faults.len(),
+                "not reloaded: the routes before stay in force"
+            );
+        }
+    }
+}
+
+fn is_healthy(state: &State) -> bool {
+    let now = SystemTime::now();
+    state
+        .policy
+        .load()
+        .slots
+        .iter()
+        .all(|slot| slot.lease(now).is_ok())
+}
+
+fn status(state: &State) -> Value {
+    let now = SystemTime::now();
+    let policy = state.policy.load_full();
+    let slots: Vec<Value> = policy.slots.iter().map(|slot| {
+        json!({
+            "name": slot.name().as_str(),
+            "source": match slot.source() { Source::Environment => "environment".into(), Source::File(path) => path.display().to_string() },
+            "state": match slot.lease(now) { Ok(_) => "ok".into(), Err(reason) => reason.to_string() },
+            "expires": slot.expiry().map(rfc3339),
+            "seconds_left": time_left(slot.expiry(), now).map(|left| left.as_secs()),
+        })
+    }).collect();
+    let counters = &state.audit.counters;
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let denials: Vec<Value> = state.audit.denials().into_iter().map(|denied| {
+        json!({ "time": rfc3339(denied.time), "method": denied.method, "host": denied.host, "path": denied.path, "code": denied.code })
+    }).collect();
+    let confinement: Vec<Value> = state
+        .confinement
+        .iter()
+        .map(|measure| json!({ "name": measure.name, "state": measure.state.to_string() }))
+        .collect();
+    let last_fault = state
+        .source
+        .last_fault
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .clone();
+    json!({
+        "version": 1,
+        "egress": env!("CARGO_PKG_VERSION"),
+        "healthy": is_healthy(state),
+        "pid": std::process::id(),
+        "uptime_seconds": now.duration_since(state.started).unwrap_or_default().as_secs(),
+        "routes": policy.routes.iter().len(),
+        "routes_file": state.source.routes.display().to_string(),
+        "ca": state.issuer.root().fingerprint_sha256(),
+        "ca_expires": rfc3339(state.issuer.root().not_after()),
+        "leaves_minted": state.issuer.minted(),
+        "last_reload_fault": last_fault,
+        "slots": slots,
+        "counters": {
+            "connections": count(&counters.connections),
+            "open_connections": count(&counters.open_connections),
+            "open_splices": count(&counters.open_splices),
+            "requests": count(&counters.requests),
+            "denied": count(&counters.denied),
+            "failed": count(&counters.failed),
+            "reloads": count(&counters.reloads),
+            "reload_failures": count(&counters.reload_failures),
+        },
+        "denials": denials,
+        "confinement": confinement,
+    })
+}
+
+fn rfc3339(time: SystemTime) -> String {
+    let seconds = i64::try_from(unix_seconds(time)).unwrap_or(i64::MAX);
+    OffsetDateTime::from_unix_timestamp(seconds)
+        .ok()
+        .and_then(|time| time.format(&Rfc3339).ok())
+        .unwrap_or_else(|| seconds.to_string())
+}
+
+/// A duration as people say it, in its two largest units.
+pub fn duration(seconds: u64) -> String {
+    match seconds {
+        0..=59 => format!("{seconds} s"),
+        60..=3599 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3600..=86_399 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+/// Asks a sidecar's admin socket, and returns its answer.
+///
+/// # Errors
+///
+/// A runtime [`Failure`], where nobody answers there.
+pub fn ask(
+    address: &AdminAddress,
+    method: Method,
+    path: &str,
+) -> Result<(StatusCode, String), Failure> {
+    let asking = async {
+        let stream = match address {
+            AdminAddress::Unix(path) => Either::Left(UnixStream::connect(path).await?),
+            AdminAddress::Tcp(address) => Either::Right(TcpStream::connect(address).await?),
+        };
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "egress")
+            .body(Empty::<Bytes>::new())?;
+        let (head, body) = sender.send_request(request).await?.into_parts();
+        let body = Limited::new(body, MAX_ANSWER)
+            .collect()
+            .await
+            .map_err(|error| anyhow!(error))?
+            .to_bytes();
+        anyhow::Ok((head.status, String::from_utf8_lossy(&body).into_owned()))
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::runtime)?;
+    let answered = runtime.block_on(async { tokio::time::timeout(ANSWER_TIME, asking).await });
+    let answered =
+        answered.unwrap_or_else(|_| Err(anyhow!("no answer within {} s", ANSWER_TIME.as_secs())));
+    answered
+        .with_context(|| format!("cannot ask the sidecar on {address}"))
+        .map_err(|error| {
+            Failure::runtime(error).hint("is it running, with this address as its --admin?")
+        })
+}
+
+const MAX_ANSWER: usize = 16 * 1024 * 1024;
+const ANSWER_TIME: Duration = Duration::from_secs(30);
+
+impl FromStr for AdminAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return if path.is_empty() {
+                Err("unix: needs a path".into())
+            } else {
+                Ok(Self::Unix(path.into()))
+            };
+        }
+        let address: SocketAddr = text.parse().map_err(|_| "expected unix:PATH or IP:PORT")?;
+        if address.ip().to_canonical().is_loopback() {
+            Ok(Self::Tcp(address))
+        } else {
+            Err("the admin socket must be on loopback, or better a Unix socket".into())
+        }
+    }
+}
+
+impl fmt::Display for AdminAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tcp(address) => address.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Reloaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::default() {
+            return writeln!(f, "nothing changed");
+        }
+        let lists = [
+            ("added", &self.added),
+            ("removed", &self.removed),
+            ("rotated", &self.rotated),
+        ];
+        for (what, list) in lists {
+            for item in list {
+                writeln!(f, "{what}: {item}")?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,1 +1,281 @@
-//! To be written.
+//! One [`Record`] per request, and what is kept of them: a log line each, counters, and the latest refusals.
+//!
+//! A record holds no header, no query, no body and no secret; there is nothing in it to leak.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use http::Method;
+
+use crate::credential::SlotName;
+use crate::route::target::Via;
+use crate::route::{Line, Permit};
+
+/// How many refusals are kept for `egress status`.
+const KEPT_DENIALS: usize = 64;
+
+/// Where records go.
+#[derive(Debug, Default)]
+pub struct Audit {
+    /// Counters since the start.
+    pub counters: Counters,
+    denials: Mutex<VecDeque<Denied>>,
+}
+
+/// Counters since the start.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Client connections accepted.
+    pub connections: AtomicU64,
+    /// Client connections open now.
+    pub open_connections: AtomicU64,
+    /// Requests that were answered, tunnels included.
+    pub requests: AtomicU64,
+    /// Requests refused by policy or for their form.
+    pub denied: AtomicU64,
+    /// Requests that failed behind the decision: no credential, no upstream.
+    pub failed: AtomicU64,
+    /// WebSockets and passthrough tunnels open now.
+    pub open_splices: AtomicU64,
+    /// Reloads that took effect.
+    pub reloads: AtomicU64,
+    /// Reloads that were refused; the policy before stayed.
+    pub reload_failures: AtomicU64,
+}
+
+/// A refusal, as `egress status` shows it.
+#[derive(Clone, Debug)]
+pub struct Denied {
+    /// When.
+    pub time: SystemTime,
+    /// The method.
+    pub method: String,
+    /// `host:port`, or empty where the request named none.
+    pub host: String,
+    /// The path without its query.
+    pub path: String,
+    /// The refusal's code.
+    pub code: &'static str,
+}
+
+impl Audit {
+    /// Begins the record of one request.
+    pub fn begin(self: &Arc<Self>, client: &Client) -> Record {
+        Record {
+            audit: self.clone(),
+            started: Instant::now(),
+            client: client.clone(),
+            method: None,
+            host: String::new(),
+            path: String::new(),
+            route: None,
+            slot: None,
+            verdict: Verdict::Failed,
+            code: "aborted",
+            detail: None,
+            status: 0,
+            head_after: None,
+            received: Arc::default(),
+            sent: 0,
+        }
+    }
+
+    /// The latest refusals, newest last.
+    pub fn denials(&self) -> Vec<Denied> {
+        self.denials
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .cloned()
+            .collect()
+    }
+
+    fn keep(&self, denied: Denied) {
+        let mut denials = self.denials.lock().unwrap_or_else(PoisonError::into_inner);
+        if denials.len() == KEPT_DENIALS {
+            denials.pop_front();
+        }
+        denials.push_back(denied);
+    }
+}
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Client {
+    /// A peer on the network.
+    Address(IpAddr),
+    /// A peer on a Unix socket.
+    Local,
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Local => f.write_str("unix"),
+        }
+    }
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A route admitted it, and the upstream answered.
+    Allowed,
+    /// No route admits it, or its form is ambiguous.
+    Denied,
+    /// It was admitted, and then a credential or the upstream failed.
+    Failed,
+}
+
+impl Verdict {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// The record of one request. It is written when it is dropped: after the last byte of the answer.
+#[derive(Debug)]
+pub struct Record {
+    audit: Arc<Audit>,
+    started: Instant,
+    client: Client,
+    method: Option<Method>,
+    host: String,
+    path: String,
+    route: Option<Line>,
+    slot: Option<SlotName>,
+    verdict: Verdict,
+    code: &'static str,
+    detail: Option<String>,
+    status: u16,
+    head_after: Option<Duration>,
+    received: Arc<AtomicU64>,
+    sent: u64,
+}
+
+impl Record {
+    /// Notes that a request is there, before anything of it can be trusted.
+    pub fn arrived(&mut self, method: &Method, via: &Via) {
+        self.method = Some(method.clone());
+        if let Via::Tunnel(origin) = via {
+            self.host = origin.to_string();
+        }
+    }
+
+    /// Notes what the request asks for. `path` is without the query.
+    pub fn asks(&mut self, method: &Method, host: impl fmt::Display, path: &str) {
+        self.method = Some(method.clone());
+        self.host = host.to_string();
+        self.path = path.into();
+    }
+
+    /// Notes the host alone, for what is refused before it can be read.
+    pub fn asks_host(&mut self, host: impl fmt::Display) {
+        self.host = host.to_string();
+    }
+
+    /// Notes the route that decided.
+    pub fn permitted(&mut self, permit: &Permit) {
+        let route = permit.route();
+        self.route = Some(route.line);
+        self.slot = route
+            .rule
+            .injection
+            .as_ref()
+            .map(|injection| injection.slot.clone());
+    }
+
+    /// Notes the answer's head.
+    pub fn answered(&mut self, verdict: Verdict, code: &'static str, status: u16) {
+        self.verdict = verdict;
+        self.code = code;
+        self.status = status;
+        self.head_after = Some(self.started.elapsed());
+    }
+
+    /// Adds what only the operator is told.
+    pub fn detail(&mut self, detail: impl fmt::Display) {
+        self.detail = Some(detail.to_string());
+    }
+
+    /// Notes that the answer did not arrive whole.
+    pub fn broke_off(&mut self, code: &'static str, detail: impl fmt::Display) {
+        self.verdict = Verdict::Failed;
+        self.code = code;
+        self.detail(detail);
+    }
+
+    /// Notes why a long-lived connection ended, where it did not end by itself.
+    pub fn ended(&mut self, code: &'static str, detail: impl fmt::Display) {
+        self.code = code;
+        self.detail(detail);
+    }
+
+    /// Counts bytes of the request.
+    pub fn add_received(&mut self, bytes: u64) {
+        self.received.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts bytes of the answer.
+    pub fn add_sent(&mut self, bytes: u64) {
+        self.sent += bytes;
+    }
+
+    /// The counter of the request's body bytes.
+    pub fn received(&self) -> &Arc<AtomicU64> {
+        &self.received
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let counters = &self.audit.counters;
+        counters.requests.fetch_add(1, Ordering::Relaxed);
+        let method = self.method.as_ref().map_or("-", Method::as_str);
+        match self.verdict {
+            Verdict::Allowed => {}
+            Verdict::Failed => _ = counters.failed.fetch_add(1, Ordering::Relaxed),
+            Verdict::Denied => {
+                counters.denied.fetch_add(1, Ordering::Relaxed);
+                self.audit.keep(Denied {
+                    time: SystemTime::now(),
+                    method: method.into(),
+                    host: self.host.clone(),
+                    path: self.path.clone(),
+                    code: self.code,
+                });
+            }
+        }
+        tracing::info!(
+            target: "egress::request",
+            client = %self.client,
+            method,
+            host = self.host,
+            path = self.path,
+            route = self.route,
+            slot = self.slot.as_ref().map(SlotName::as_str),
+            verdict = self.verdict.as_str(),
+            code = self.code,
+            status = self.status,
+            bytes_up = self.received.load(Ordering::Relaxed),
+            bytes_down = self.sent,
+            head_ms = self.head_after.map(milliseconds),
+            total_ms = milliseconds(self.started.elapsed()),
+            detail = self.detail,
+        );
+    }
+}
+
+/// Milliseconds with three digits after the point, which is as fine as the clock is worth.
+fn milliseconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}

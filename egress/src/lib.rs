@@ -9,6 +9,7 @@ pub mod admin;
 pub mod audit;
 pub mod cli;
 pub mod config;
+pub mod confine;
 pub mod credential;
 pub mod policy;
 pub mod proxy;

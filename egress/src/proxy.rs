@@ -1,1 +1,211 @@
-//! To be written.
+//! The data path: from an accepted connection to bytes on their way to an upstream, and back.
+//!
+//! [`relay`] is the way of one request, and reads as one: target, decision, strip, lease, inject, send. There is no other
+//! way out: [`upstream::Upstream`] takes a [`Permit`](crate::route::Permit), which only a decision makes. [`handle`]
+//! alone turns a [`Reject`] into an answer.
+
+pub mod access;
+pub mod body;
+pub mod connect;
+pub mod connection;
+pub mod gate;
+pub mod headers;
+pub mod limits;
+pub mod reject;
+pub mod socket;
+pub mod upgrade;
+pub mod upstream;
+
+mod listen;
+mod reload;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use egress_ca::Issuer;
+use http::header::{CONNECTION, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use rustls::ServerConfig;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+pub use self::listen::{Listener, serve};
+pub use self::reload::{Reloaded, Source, uncertifiable};
+
+use self::access::Access;
+use self::body::{Download, Upload};
+use self::connection::Connection;
+use self::limits::Limits;
+use self::reject::{Cause, Reject};
+use self::upstream::Upstream;
+use crate::audit::{Audit, Record, Verdict};
+use crate::confine::Measure;
+use crate::policy::{Lasting, Policy};
+use crate::route::target::{Kind, Target, Via};
+
+/// The sidecar: what all connections share.
+#[derive(Debug)]
+pub struct State {
+    /// What is in force. Loaded once for each request.
+    pub policy: ArcSwap<Policy>,
+    /// Where the next policy comes from.
+    pub source: Source,
+    /// Leaf certificates for tunnels.
+    pub issuer: Issuer,
+    /// The way out.
+    pub upstream: Upstream,
+    /// Who may come in.
+    pub access: Access,
+    /// Records and counters.
+    pub audit: Arc<Audit>,
+    /// Deadlines and caps.
+    pub limits: Limits,
+    /// Tells connections that the policy changed, or that the sidecar is stopping.
+    pub epoch: watch::Sender<Epoch>,
+    /// Connections and tunnels, to be waited for at the end.
+    pub tasks: TaskTracker,
+    /// A TLS configuration without a certificate, to refuse a handshake with.
+    pub nothing: Arc<ServerConfig>,
+    /// What the process gave up before it listened.
+    pub confinement: Vec<Measure>,
+    /// When the sidecar came up.
+    pub started: SystemTime,
+}
+
+impl State {
+    /// Counts a splice for as long as the guard lives.
+    pub(crate) fn count_splice(&self) -> impl Drop + use<> {
+        OpenSplice::new(self.audit.clone())
+    }
+}
+
+struct OpenSplice(Arc<Audit>);
+
+impl OpenSplice {
+    fn new(audit: Arc<Audit>) -> Self {
+        audit.counters.open_splices.fetch_add(1, Ordering::Relaxed);
+        Self(audit)
+    }
+}
+
+impl Drop for OpenSplice {
+    fn drop(&mut self) {
+        self.0.counters.open_splices.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What lasting connections watch.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Epoch {
+    /// Rises with each change of the policy or of a credential.
+    pub changes: u64,
+    /// The sidecar takes no more requests.
+    pub stopping: bool,
+}
+
+/// Answers one request. It never fails: a [`Reject`] becomes an answer here and nowhere else.
+pub async fn handle(
+    connection: Arc<Connection>,
+    request: Request<Incoming>,
+) -> Result<Response<Download>, Infallible> {
+    let version = request.version();
+    // After these the gate lets nothing more through that is not the tunnel's.
+    let takes_over = request.method() == Method::CONNECT
+        || upgrade::kind(&request).map_or(true, |k| k == Kind::WebSocket);
+    let mut record = Some(connection.state.audit.begin(&connection.client));
+    let mut response = match relay(&connection, request, &mut record).await {
+        Ok(response) => response,
+        Err(reject) => {
+            if let Some(record) = &mut record {
+                reject.note(record);
+            }
+            if reject.cause().ends_connection() {
+                connection.hang_up();
+            }
+            reject.into_response()
+        }
+    };
+    if version == Version::HTTP_2 {
+        response.headers_mut().remove(CONNECTION);
+    } else if takes_over
+        && !matches!(
+            response.status(),
+            StatusCode::OK | StatusCode::SWITCHING_PROTOCOLS
+        )
+    {
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(match record {
+        Some(record) => response.map(|body| body.followed_by(record)),
+        None => response,
+    })
+}
+
+/// The way of one request. The record is taken by what outlives the answer.
+async fn relay(
+    connection: &Arc<Connection>,
+    request: Request<Incoming>,
+    record: &mut Option<Record>,
+) -> Result<Response<Download>, Reject> {
+    let state = &connection.state;
+    let Some(noted) = record else {
+        return Err(Reject::new(Cause::Stopping));
+    };
+    noted.arrived(request.method(), &connection.via);
+    if let Via::Proxy = connection.via {
+        state.access.check(request.headers())?;
+    }
+    if request.method() == Method::CONNECT {
+        return connect::open(connection, request, noted);
+    }
+    headers::check(request.headers())?;
+    let kind = upgrade::kind(&request)?;
+    let target = Target::from_request(&request, &connection.via, kind)?;
+    noted.asks(target.method(), target.origin(), target.path());
+
+    let policy = state.policy.load_full();
+    let origin = target.origin().clone();
+    let permit = policy
+        .routes
+        .decide(target)
+        .map_err(|denial| connect::denied(&origin, &denial))?;
+    noted.permitted(&permit);
+
+    let (mut head, body) = request.into_parts();
+    let injection = permit.route().rule.injection.as_ref();
+    headers::strip(&mut head.headers, injection);
+    let mut generation = None;
+    if let Some(injection) = injection {
+        let lease = policy
+            .lease(injection, SystemTime::now())
+            .map_err(|gone| Reject::from(gone).at(&origin))?;
+        headers::inject(&mut head.headers, injection, lease.secret())?;
+        generation = Some(lease.generation());
+    }
+    let lasting = Lasting::new(&permit, generation);
+
+    if kind == Kind::WebSocket {
+        let agent = hyper::upgrade::on(Request::from_parts(head.clone(), body));
+        return upgrade::open(state, permit, lasting, head, agent, record).await;
+    }
+    let upload = Upload::new(body, noted.received().clone(), state.limits.body_idle);
+    let (answer, checkin) = state.upstream.send(&permit, lasting, head, upload).await?;
+    let (mut head, body) = answer.into_parts();
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Reject::new(Cause::UpstreamProtocol)
+            .at(&origin)
+            .because("a 101 that nobody asked for"));
+    }
+    let trailers = headers::strip_answer(&mut head.headers);
+    noted.answered(Verdict::Allowed, "ok", head.status.as_u16());
+    Ok(Response::from_parts(
+        head,
+        Download::relayed(body, trailers, state.limits.body_idle, Some(checkin)),
+    ))
+}

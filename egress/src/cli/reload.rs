@@ -1,0 +1,34 @@
+//! `egress reload`: has a running sidecar read its routes and slots again, and waits for the result.
+
+use std::process::ExitCode;
+
+use anyhow::anyhow;
+use http::{Method, StatusCode};
+
+use super::Failure;
+use crate::admin::{self, AdminAddress};
+
+/// Arguments of `egress reload`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  egress reload --admin unix:/run/bottle/admin.sock")]
+pub struct Args {
+    /// The sidecar's admin socket: unix:PATH or IP:PORT
+    #[arg(long, value_name = "ADDRESS", env = "EGRESS_ADMIN")]
+    admin: AdminAddress,
+}
+
+/// Reloads. Exit code 1 where the new routes have faults and the old ones stay in force.
+pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let (status, body) = admin::ask(&args.admin, Method::POST, "/reload")?;
+    match status {
+        StatusCode::OK => {
+            print!("{body}");
+            Ok(ExitCode::SUCCESS)
+        }
+        StatusCode::UNPROCESSABLE_ENTITY => {
+            eprintln!("{body}\n\nThe routes before stay in force.");
+            Ok(ExitCode::FAILURE)
+        }
+        other => Err(Failure::runtime(anyhow!("{} answered {other}", args.admin))),
+    }
+}

@@ -1,0 +1,309 @@
+//! The two bodies of an exchange: what the agent uploads and what it downloads. Neither is ever buffered.
+//!
+//! Both count their bytes, drop trailers that must not pass, and end an exchange that stands still for too long.
+
+use std::error::Error;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::upstream::Checkin;
+use crate::audit::Record;
+
+/// An error of a body. It ends the exchange, and goes to the log.
+pub type BodyError = Box<dyn Error + Send + Sync>;
+
+/// A request's body on its way to the upstream. Its trailers are dropped.
+#[derive(Debug)]
+pub struct Upload {
+    incoming: Incoming,
+    received: Arc<AtomicU64>,
+    whole: Arc<AtomicBool>,
+    stall: Stall,
+}
+
+impl Upload {
+    /// Wraps the agent's body. `received` counts its bytes.
+    pub fn new(incoming: Incoming, received: Arc<AtomicU64>, patience: Duration) -> Self {
+        let whole = Arc::new(AtomicBool::new(incoming.is_end_stream()));
+        Self {
+            incoming,
+            received,
+            whole,
+            stall: Stall::new(patience),
+        }
+    }
+
+    /// A flag that is set once the body has been read to its end.
+    pub fn whole(&self) -> Arc<AtomicBool> {
+        self.whole.clone()
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        loop {
+            let polled = Pin::new(&mut this.incoming).poll_frame(cx);
+            return Poll::Ready(match ready!(this.stall.watch(polled, cx))? {
+                None => {
+                    this.whole.store(true, Ordering::Release);
+                    None
+                }
+                Some(Err(error)) => Some(Err(error.into())),
+                Some(Ok(frame)) => {
+                    let Some(data) = frame.data_ref() else {
+                        continue;
+                    };
+                    this.received
+                        .fetch_add(data.len() as u64, Ordering::Relaxed);
+                    if this.incoming.is_end_stream() {
+                        this.whole.store(true, Ordering::Release);
+                    }
+                    Some(Ok(frame))
+                }
+            });
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// An answer's body on its way to the agent. Its drop writes the request's record.
+#[derive(Debug)]
+pub struct Download {
+    content: Content,
+    record: Option<Record>,
+}
+
+#[derive(Debug)]
+enum Content {
+    Ours(Full<Bytes>),
+    Relayed(Relayed),
+}
+
+/// What an upstream sends.
+#[derive(Debug)]
+struct Relayed {
+    incoming: Incoming,
+    trailers: Trailers,
+    stall: Stall,
+    checkin: Option<Checkin>,
+}
+
+/// Whether an answer's trailers pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trailers {
+    /// All are dropped.
+    Drop,
+    /// gRPC's status passes, the rest is dropped.
+    Grpc,
+}
+
+impl Download {
+    /// A text of ours.
+    pub fn text(text: impl Into<Bytes>) -> Self {
+        Self {
+            content: Content::Ours(Full::new(text.into())),
+            record: None,
+        }
+    }
+
+    /// No bytes at all.
+    pub fn empty() -> Self {
+        Self::text(Bytes::new())
+    }
+
+    /// An upstream's body. `checkin` returns the connection to the pool once the body was read to its end.
+    pub fn relayed(
+        incoming: Incoming,
+        trailers: Trailers,
+        patience: Duration,
+        checkin: Option<Checkin>,
+    ) -> Self {
+        let mut relayed = Relayed {
+            incoming,
+            trailers,
+            stall: Stall::new(patience),
+            checkin,
+        };
+        if relayed.incoming.is_end_stream() {
+            relayed.finish();
+        }
+        Self {
+            content: Content::Relayed(relayed),
+            record: None,
+        }
+    }
+
+    /// Has the record follow the body to its end.
+    pub fn followed_by(mut self, record: Record) -> Self {
+        self.record = Some(record);
+        self
+    }
+}
+
+impl Body for Download {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = &mut *self;
+        let polled = match &mut this.content {
+            Content::Ours(full) => Pin::new(full)
+                .poll_frame(cx)
+                .map_err(|never| match never {}),
+            Content::Relayed(relayed) => relayed.poll_frame(cx),
+        };
+        if let (Poll::Ready(Some(result)), Some(record)) = (&polled, &mut this.record) {
+            match result {
+                Ok(frame) => record.add_sent(frame.data_ref().map_or(0, |data| data.len() as u64)),
+                Err(error) => record.broke_off("upstream_broke_off", error),
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Ours(full) => full.is_end_stream(),
+            Content::Relayed(relayed) => relayed.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Ours(full) => full.size_hint(),
+            Content::Relayed(relayed) => relayed.incoming.size_hint(),
+        }
+    }
+}
+
+impl Relayed {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+            return Poll::Ready(match ready!(self.stall.watch(polled, cx))? {
+                None => {
+                    self.finish();
+                    None
+                }
+                Some(Err(error)) => {
+                    self.checkin = None;
+                    Some(Err(error.into()))
+                }
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        if self.incoming.is_end_stream() {
+                            self.finish();
+                        }
+                        Some(Ok(Frame::data(data)))
+                    }
+                    Err(frame) => match frame
+                        .into_trailers()
+                        .ok()
+                        .and_then(|map| self.trailers.sift(map))
+                    {
+                        Some(trailers) => Some(Ok(Frame::trailers(trailers))),
+                        None => continue,
+                    },
+                },
+            });
+        }
+    }
+
+    fn finish(&mut self) {
+        if let Some(checkin) = self.checkin.take() {
+            checkin.complete();
+        }
+    }
+}
+
+impl Trailers {
+    /// RFC 9110, section 6.5.1: a trailer can carry what a header check would have refused, so only names that are known
+    /// to be safe pass.
+    fn sift(self, mut trailers: HeaderMap) -> Option<HeaderMap> {
+        const GRPC: [HeaderName; 3] = [
+            HeaderName::from_static("grpc-status"),
+            HeaderName::from_static("grpc-message"),
+            HeaderName::from_static("grpc-status-details-bin"),
+        ];
+        if self == Self::Drop {
+            return None;
+        }
+        let mut passed = HeaderMap::new();
+        for name in GRPC {
+            if let Some(value) = trailers.remove(&name) {
+                passed.insert(name, value);
+            }
+        }
+        (!passed.is_empty()).then_some(passed)
+    }
+}
+
+/// Notices when a body stands still. The timer is made at the first wait and is not touched while bytes flow.
+#[derive(Debug)]
+struct Stall {
+    patience: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    moved: bool,
+}
+
+impl Stall {
+    fn new(patience: Duration) -> Self {
+        Self {
+            patience,
+            timer: None,
+            moved: false,
+        }
+    }
+
+    fn watch<T>(&mut self, polled: Poll<T>, cx: &mut Context<'_>) -> Poll<Result<T, Stalled>> {
+        if let Poll::Ready(value) = polled {
+            self.moved = true;
+            return Poll::Ready(Ok(value));
+        }
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(sleep(self.patience)));
+        while timer.as_mut().poll(cx).is_ready() {
+            if !std::mem::take(&mut self.moved) {
+                return Poll::Ready(Err(Stalled));
+            }
+            timer.as_mut().reset(Instant::now() + self.patience);
+        }
+        Poll::Pending
+    }
+}
+
+/// No byte moved for as long as the body's deadline allows.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("no byte came for too long")]
+pub struct Stalled;

@@ -1,0 +1,249 @@
+//! CONNECT: a tunnel is opened to an admitted origin, and what comes through it is either decided request by request
+//! ([`intercept`]) or, where the route says so, passed through after the server name was checked ([`pass_through`]).
+//!
+//! Nothing is looked up, dialled or minted for an origin that no route admits, and there is no fallback to a blind tunnel.
+
+use std::io;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::{Bytes, BytesMut};
+use http::header::HOST;
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use rustls::server::Acceptor;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::timeout;
+use tokio_rustls::LazyConfigAcceptor;
+
+use super::body::Download;
+use super::connection::{Connection, reclaim_socket, serve_h1, serve_h2};
+use super::reject::{Cause, Reject};
+use super::socket::{Prefixed, Socket};
+use super::upgrade::splice;
+use crate::audit::{Record, Verdict};
+use crate::policy::Lasting;
+use crate::route::target::{InvalidTarget, Origin, Scheme, Via};
+use crate::route::{Denial, Tls};
+
+/// Answers a CONNECT, and goes on with the tunnel once hyper has let the connection go.
+pub fn open(
+    connection: &Arc<Connection>,
+    request: Request<Incoming>,
+    record: &mut Record,
+) -> Result<Response<Download>, Reject> {
+    if let Via::Tunnel(_) = connection.via {
+        return Err(InvalidTarget::Form.into());
+    }
+    let origin = authority(&request)?;
+    record.asks(&Method::CONNECT, &origin, "");
+    let tls = connection
+        .state
+        .policy
+        .load()
+        .routes
+        .admits(&origin)
+        .map_err(|denial| denied(&origin, &denial))?;
+    let agent = hyper::upgrade::on(request);
+    connection
+        .state
+        .tasks
+        .spawn(tunnel(connection.clone(), agent, origin, tls));
+    Ok(Response::new(Download::empty()))
+}
+
+/// The refusal of an origin or a request that no route admits.
+pub fn denied(origin: &Origin, denial: &Denial) -> Reject {
+    Reject::new(Cause::Denied(denial.reason)).at(origin)
+}
+
+/// The origin that a CONNECT names (RFC 9110, section 9.3.6: host and port, both mandatory).
+fn authority<B>(request: &Request<B>) -> Result<Origin, InvalidTarget> {
+    let uri = request.uri();
+    let authority = uri.authority().ok_or(InvalidTarget::Form)?.as_str();
+    if uri.scheme().is_some()
+        || uri
+            .path_and_query()
+            .is_some_and(|path| path != "/" && path != "")
+    {
+        return Err(InvalidTarget::Form);
+    }
+    if authority.contains('@') {
+        return Err(InvalidTarget::UserInfo);
+    }
+    if authority.ends_with(']') || !authority.contains(':') {
+        return Err(InvalidTarget::Port);
+    }
+    let origin = Origin::parse(Scheme::Https, authority)?;
+    // Host says nothing here that the target does not say. Some clients leave its port out.
+    for host in request.headers().get_all(HOST) {
+        let host = host.to_str().map_err(|_| InvalidTarget::TwoHosts)?;
+        if Origin::parse(Scheme::Https, host)?.host != origin.host {
+            return Err(InvalidTarget::TwoHosts);
+        }
+    }
+    Ok(origin)
+}
+
+/// The life of a tunnel after its 200. A tunnel that fails before its first request leaves a line of its own in the log.
+async fn tunnel(connection: Arc<Connection>, agent: OnUpgrade, origin: Origin, tls: Tls) {
+    let Ok(upgraded) = agent.await else { return };
+    let Ok(agent) = reclaim_socket(upgraded) else {
+        return;
+    };
+    let failed = match tls {
+        Tls::Intercept => intercept(&connection, agent, &origin).await.err(),
+        Tls::Passthrough => pass_through(&connection, agent, &origin).await.err(),
+    };
+    if let Some(reject) = failed {
+        let mut record = connection.state.audit.begin(&connection.client);
+        record.asks(&Method::CONNECT, &origin, "");
+        reject.note(&mut record);
+    }
+}
+
+/// Ends the agent's TLS under a leaf for the origin, and serves the requests inside.
+async fn intercept(
+    connection: &Arc<Connection>,
+    agent: Prefixed<Socket>,
+    origin: &Origin,
+) -> Result<(), Reject> {
+    let state = &connection.state;
+    let issue = |error: egress_ca::Error| Reject::new(Cause::Issue).at(origin).because(error);
+    let handshake = async {
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), agent)
+            .await
+            .map_err(agent_tls)?;
+        if !names(hello.client_hello().server_name(), origin) {
+            // The library says goodbye with a TLS alert: no certificate fits this name.
+            _ = hello.into_stream(state.nothing.clone()).await;
+            return Err(Reject::new(Cause::ServerName));
+        }
+        let name = origin
+            .host
+            .as_name()
+            .ok_or_else(|| Reject::new(Cause::ServerName))?;
+        let config = state
+            .issuer
+            .server_config(name, SystemTime::now())
+            .map_err(issue)?;
+        hello.into_stream(config).await.map_err(agent_tls)
+    };
+    let stream = match timeout(state.limits.handshake, handshake).await {
+        Ok(stream) => stream.map_err(|reject| reject.at(origin))?,
+        Err(_) => {
+            return Err(Reject::new(Cause::AgentTls)
+                .at(origin)
+                .because("no TLS handshake in time"));
+        }
+    };
+    let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let inner = Connection::new(
+        state.clone(),
+        Via::Tunnel(origin.clone()),
+        connection.client.clone(),
+    );
+    if h2 {
+        serve_h2(inner, stream).await;
+    } else {
+        serve_h1(inner, stream).await;
+    }
+    Ok(())
+}
+
+/// Copies bytes between the agent and the upstream, once the agent's client hello named the origin.
+async fn pass_through(
+    connection: &Arc<Connection>,
+    agent: Prefixed<Socket>,
+    origin: &Origin,
+) -> Result<(), Reject> {
+    let state = &connection.state;
+    let mut agent = agent;
+    let hello = match timeout(state.limits.handshake, client_hello(&mut agent, origin)).await {
+        Ok(hello) => hello?,
+        Err(_) => {
+            return Err(Reject::new(Cause::AgentTls)
+                .at(origin)
+                .because("no TLS handshake in time"));
+        }
+    };
+    let policy = state.policy.load_full();
+    let permit = policy
+        .routes
+        .admit_passthrough(origin)
+        .map_err(|denial| denied(origin, &denial))?;
+    let mut record = state.audit.begin(&connection.client);
+    record.asks(&Method::CONNECT, origin, "");
+    record.permitted(&permit);
+    let mut upstream = match state.upstream.open_raw(&permit).await {
+        Ok(upstream) => upstream,
+        Err(reject) => {
+            reject.note(&mut record);
+            return Ok(());
+        }
+    };
+    record.answered(Verdict::Allowed, "passthrough", StatusCode::OK.as_u16());
+    if let Err(error) = upstream.write_all(&hello).await {
+        record.broke_off("upstream_broke_off", error);
+        return Ok(());
+    }
+    record.add_received(hello.len() as u64);
+    splice(
+        state,
+        &mut agent,
+        &mut upstream,
+        Lasting::new(&permit, None),
+        Some(record),
+    )
+    .await;
+    Ok(())
+}
+
+/// Reads the agent's client hello, checks the name in it, and returns its bytes.
+async fn client_hello(agent: &mut Prefixed<Socket>, origin: &Origin) -> Result<Bytes, Reject> {
+    let mut acceptor = Acceptor::default();
+    let mut seen = BytesMut::with_capacity(2048);
+    loop {
+        let fed = seen.len();
+        let read = agent.read_buf(&mut seen).await.map_err(agent_tls)?;
+        if read == 0 || seen.len() > MAX_CLIENT_HELLO {
+            return Err(Reject::new(Cause::AgentTls)
+                .at(origin)
+                .because("no whole client hello"));
+        }
+        let mut fresh = seen.get(fed..).unwrap_or_default();
+        while !fresh.is_empty() {
+            acceptor.read_tls(&mut fresh).map_err(agent_tls)?;
+        }
+        match acceptor.accept() {
+            Ok(None) => {}
+            Ok(Some(accepted)) if names(accepted.client_hello().server_name(), origin) => {
+                return Ok(seen.freeze());
+            }
+            Ok(Some(_)) => return Err(Reject::new(Cause::ServerName).at(origin)),
+            Err((error, mut alert)) => {
+                let mut farewell = Vec::new();
+                if alert.write_all(&mut farewell).is_ok() {
+                    _ = agent.write_all(&farewell).await;
+                }
+                return Err(Reject::new(Cause::AgentTls).at(origin).because(error));
+            }
+        }
+    }
+}
+
+/// A client hello with a post-quantum key share and a session ticket has under 4 KiB; RFC 8446 would allow 64.
+const MAX_CLIENT_HELLO: usize = 64 * 1024;
+
+/// Whether the server name is the origin's host. A missing one, which is also what an address becomes, is another name.
+fn names(server_name: Option<&str>, origin: &Origin) -> bool {
+    match (server_name, origin.host.as_name()) {
+        (Some(given), Some(name)) => given.eq_ignore_ascii_case(name),
+        _ => false,
+    }
+}
+
+fn agent_tls(error: io::Error) -> Reject {
+    Reject::new(Cause::AgentTls).because(error)
+}

@@ -1,0 +1,320 @@
+//! What is taken off a request, what is put on it, and what is taken off an answer. Pure.
+//!
+//! [`strip`] runs on every request, with or without a credential to insert, and always before [`inject`].
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderMap, HeaderName,
+    HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use zeroize::Zeroizing;
+
+use super::body::Trailers;
+use super::reject::{Cause, Reject, X_EGRESS_ERROR};
+use crate::credential::Secret;
+use crate::route::{AuthScheme, Injection};
+
+/// Headers in which clients are known to carry credentials.
+const CREDENTIALS: [HeaderName; 6] = [
+    AUTHORIZATION,
+    PROXY_AUTHORIZATION,
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("private-token"),
+];
+
+/// Headers that speak to the next hop only (RFC 9110, section 7.6.1).
+const HOP_BY_HOP: [HeaderName; 8] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// Headers with which a client could have a server read another host, path, method or peer than the ones decided on.
+const OVERRIDES: [HeaderName; 7] = [
+    HeaderName::from_static("forwarded"),
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-original-host"),
+    HeaderName::from_static("x-rewrite-url"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-method-override"),
+];
+
+/// Checks what can be wrong with a request's headers as such.
+///
+/// # Errors
+///
+/// [`Cause::HeaderName`] for a name with an underscore, which many servers read as a hyphen, so that `x_api_key` would
+/// pass a filter for `x-api-key`; [`Cause::Expectation`] for an `Expect` with anything but `100-continue`.
+pub fn check(headers: &HeaderMap) -> Result<(), Reject> {
+    if headers.keys().any(|name| name.as_str().contains('_')) {
+        return Err(Reject::new(Cause::HeaderName));
+    }
+    let mut expectations = headers.get_all(EXPECT).iter();
+    if expectations.any(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        return Err(Reject::new(Cause::Expectation));
+    }
+    Ok(())
+}
+
+/// Removes everything that must not go upstream as the agent wrote it.
+pub fn strip(headers: &mut HeaderMap, injection: Option<&Injection>) {
+    // Before anything is inserted: an agent could nominate `authorization`, and have the injected one removed.
+    for name in nominated(headers) {
+        headers.remove(name);
+    }
+    let trailers_wanted = headers
+        .get(TE)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    for name in HOP_BY_HOP.iter().chain(&CREDENTIALS).chain(&OVERRIDES) {
+        headers.remove(name);
+    }
+    let forwarded: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with("x-forwarded-"))
+        .cloned()
+        .collect();
+    for name in forwarded {
+        headers.remove(name);
+    }
+    // The body is asked for as soon as the upstream takes it; hyper sends the agent its 100 then.
+    headers.remove(EXPECT);
+    headers.remove(HOST);
+    if let Some(injection) = injection {
+        headers.remove(&injection.header);
+        // The cookies of an agent do not belong beside an identity that is not the agent's.
+        headers.remove(COOKIE);
+    }
+    if trailers_wanted {
+        // The one value of TE that HTTP/2 knows (RFC 9113, section 8.2.2), and that gRPC demands.
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// Puts the credential on the request. This is the one place that exposes a secret.
+///
+/// # Errors
+///
+/// [`Cause::NoCredential`] for a value that no header takes; slots are checked when they are read, so none is left.
+pub fn inject(
+    headers: &mut HeaderMap,
+    injection: &Injection,
+    secret: &Secret,
+) -> Result<(), Reject> {
+    let token = secret.expose();
+    let text = match &injection.scheme {
+        AuthScheme::Bearer => Zeroizing::new(format!("Bearer {token}")),
+        AuthScheme::Token => Zeroizing::new(format!("token {token}")),
+        AuthScheme::Raw => Zeroizing::new(token.to_owned()),
+        AuthScheme::Basic { user } => {
+            let pair = Zeroizing::new(format!("{user}:{token}"));
+            let encoded = Zeroizing::new(BASE64_STANDARD.encode(pair.as_bytes()));
+            Zeroizing::new(format!("Basic {}", *encoded))
+        }
+    };
+    let mut value = HeaderValue::from_str(&text).map_err(|_| Reject::new(Cause::NoCredential))?;
+    // Keeps it out of HPACK's tables, and out of Debug.
+    value.set_sensitive(true);
+    headers.insert(injection.header.clone(), value);
+    Ok(())
+}
+
+/// Removes from an answer what speaks to the next hop, and what only we may say. Returns which trailers may follow.
+pub fn strip_answer(headers: &mut HeaderMap) -> Trailers {
+    for name in nominated(headers) {
+        headers.remove(name);
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+    headers.remove(PROXY_AUTHENTICATE);
+    headers.remove(X_EGRESS_ERROR);
+    // It would send the agent to another port or protocol, which no route of this tunnel covers.
+    headers.remove(http::header::ALT_SVC);
+    let grpc = headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+    if grpc { Trailers::Grpc } else { Trailers::Drop }
+}
+
+/// The headers that `Connection` nominates (RFC 9110, section 7.6.1).
+fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderName, HeaderValue};
+
+    use super::{check, inject, strip, strip_answer};
+    use crate::credential::Secret;
+    use crate::proxy::body::Trailers;
+    use crate::proxy::reject::Cause;
+    use crate::route::{AuthScheme, Injection};
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            })
+            .fold(HeaderMap::new(), |mut map, (name, value)| {
+                map.append(name, value);
+                map
+            })
+    }
+
+    fn injection(header: &'static str, scheme: AuthScheme) -> Injection {
+        Injection {
+            header: HeaderName::from_static(header),
+            scheme,
+            slot: "EGRESS_TOKEN_0".parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn credentials_go_also_where_nothing_is_injected() {
+        let mut map = headers(&[
+            ("authorization", "Bearer a"),
+            ("authorization", "Bearer b"),
+            ("proxy-authorization", "Basic a"),
+            ("x-api-key", "a"),
+            ("x-goog-api-key", "a"),
+            ("api-key", "a"),
+            ("private-token", "a"),
+            ("cookie", "a=b"),
+            ("accept", "*/*"),
+        ]);
+        strip(&mut map, None);
+        assert_eq!(map, headers(&[("cookie", "a=b"), ("accept", "*/*")]));
+    }
+
+    #[test]
+    fn a_nominated_header_cannot_take_the_injected_one_away() {
+        let mut map = headers(&[
+            ("connection", "authorization, x-secret , close"),
+            ("connection", "x-other"),
+            ("x-secret", "1"),
+            ("x-other", "2"),
+            ("authorization", "Bearer agent"),
+        ]);
+        let injection = injection("authorization", AuthScheme::Bearer);
+        strip(&mut map, Some(&injection));
+        inject(&mut map, &injection, &Secret::new("real")).unwrap();
+        assert_eq!(map, headers(&[("authorization", "Bearer real")]));
+        assert!(map["authorization"].is_sensitive());
+    }
+
+    #[test]
+    fn overrides_and_hop_by_hop_headers_go() {
+        let mut map = headers(&[
+            ("x-forwarded-for", "a"),
+            ("x-forwarded-anything", "a"),
+            ("forwarded", "a"),
+            ("x-original-url", "/a"),
+            ("x-rewrite-url", "/a"),
+            ("x-http-method-override", "DELETE"),
+            ("x-method-override", "DELETE"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "a"),
+            ("te", "gzip, trailers"),
+            ("transfer-encoding", "chunked"),
+            ("proxy-connection", "keep-alive"),
+            ("expect", "100-continue"),
+            ("host", "api.test"),
+        ]);
+        strip(&mut map, None);
+        assert!(map.is_empty(), "{map:?}");
+    }
+
+    #[test]
+    fn grpcs_te_is_written_anew() {
+        let mut map = headers(&[("te", "trailers")]);
+        strip(&mut map, None);
+        assert_eq!(map, headers(&[("te", "trailers")]));
+    }
+
+    #[test]
+    fn cookies_and_the_routes_own_header_go_where_something_is_injected() {
+        let mut map = headers(&[("x-auth", "a"), ("x-auth", "b"), ("cookie", "a=b")]);
+        let injection = injection("x-auth", AuthScheme::Raw);
+        strip(&mut map, Some(&injection));
+        inject(&mut map, &injection, &Secret::new("real")).unwrap();
+        assert_eq!(map, headers(&[("x-auth", "real")]));
+    }
+
+    #[test]
+    fn each_scheme_has_its_form() {
+        for (scheme, expected) in [
+            (AuthScheme::Bearer, "Bearer real"),
+            (AuthScheme::Token, "token real"),
+            (AuthScheme::Raw, "real"),
+            (
+                AuthScheme::Basic {
+                    user: "x-access-token".into(),
+                },
+                "Basic eC1hY2Nlc3MtdG9rZW46cmVhbA==",
+            ),
+        ] {
+            let mut map = HeaderMap::new();
+            inject(
+                &mut map,
+                &injection("authorization", scheme),
+                &Secret::new("real"),
+            )
+            .unwrap();
+            assert_eq!(map["authorization"], expected);
+        }
+    }
+
+    #[test]
+    fn underscores_and_strange_expectations_are_refused() {
+        let cause = |pairs: &[(&'static str, &'static str)]| {
+            check(&headers(pairs)).map_err(|reject| reject.cause())
+        };
+        assert_eq!(cause(&[("x_api_key", "a")]), Err(Cause::HeaderName));
+        assert_eq!(cause(&[("expect", "200-ok")]), Err(Cause::Expectation));
+        assert_eq!(
+            cause(&[("expect", "100-continue"), ("expect", "x")]),
+            Err(Cause::Expectation)
+        );
+        assert_eq!(
+            cause(&[("expect", "100-Continue"), ("x-api-key", "a")]),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn an_upstream_cannot_speak_for_us() {
+        let mut map = headers(&[
+            ("x-egress-error", "host_not_allowed"),
+            ("connection", "x-internal"),
+            ("x-internal", "1"),
+            ("alt-svc", "h3=\":443\""),
+            ("content-type", "application/grpc+proto"),
+        ]);
+        assert_eq!(strip_answer(&mut map), Trailers::Grpc);
+        assert_eq!(map, headers(&[("content-type", "application/grpc+proto")]));
+        assert_eq!(
+            strip_answer(&mut headers(&[("content-type", "text/html")])),
+            Trailers::Drop
+        );
+    }
+}

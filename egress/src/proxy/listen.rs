@@ -1,0 +1,166 @@
+//! Listeners, the accept loops, and the end of the sidecar.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+use tokio_util::either::Either;
+
+use super::State;
+use super::connection::{Connection, serve_h1};
+use super::socket::Idle;
+use crate::audit::Client;
+use crate::route::target::Via;
+
+/// Where clients connect.
+#[derive(Debug)]
+pub enum Listener {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A Unix socket, with its path.
+    Unix(UnixListener, PathBuf),
+}
+
+impl std::fmt::Display for Listener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(listener) => match listener.local_addr() {
+                Ok(address) => address.fmt(f),
+                Err(_) => f.write_str("?"),
+            },
+            Self::Unix(_, path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl Listener {
+    /// The address, for TCP.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Unix(..) => None,
+        }
+    }
+
+    async fn accept(&self) -> io::Result<(Either<TcpStream, UnixStream>, Client)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                // Without it an answer's last packet waits for the agent's delayed acknowledgement: 40 ms.
+                stream.set_nodelay(true)?;
+                Ok((
+                    Either::Left(stream),
+                    Client::Address(peer.ip().to_canonical()),
+                ))
+            }
+            Self::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Either::Right(stream), Client::Local))
+            }
+        }
+    }
+}
+
+/// Serves clients until `stop` resolves; then waits for what is under way, and at most for the drain deadline.
+pub async fn serve(state: Arc<State>, listeners: Vec<Listener>, stop: impl Future<Output = ()>) {
+    let slots = Arc::new(Semaphore::new(state.limits.connections));
+    let loops: Vec<_> = listeners
+        .into_iter()
+        .map(|listener| tokio::spawn(accept_loop(state.clone(), listener, slots.clone())))
+        .collect();
+    let housekeeping = tokio::spawn(housekeeping(state.clone()));
+    stop.await;
+    for accepting in &loops {
+        accepting.abort();
+    }
+    for accepting in loops {
+        _ = accepting.await;
+    }
+    housekeeping.abort();
+    state.epoch.send_modify(|epoch| epoch.stopping = true);
+    state.tasks.close();
+    let open = state.tasks.len();
+    if tokio::time::timeout(state.limits.drain, state.tasks.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            left = state.tasks.len(),
+            of = open,
+            "connections were cut off at the drain deadline"
+        );
+    }
+}
+
+async fn accept_loop(state: Arc<State>, listener: Listener, slots: Arc<Semaphore>) {
+    let _unlink = Unlink::of(&listener);
+    loop {
+        // At the cap nothing is accepted: clients wait in the kernel's queue instead of being turned away.
+        let Ok(slot) = slots.clone().acquire_owned().await else {
+            return;
+        };
+        match listener.accept().await {
+            Ok((stream, client)) => {
+                let state = state.clone();
+                state.tasks.clone().spawn(async move {
+                    let _slot = slot;
+                    serve_client(state, stream, client).await;
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection cannot be accepted");
+                // Out of file descriptors, most often. Some are given back soon.
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+async fn serve_client(state: Arc<State>, stream: Either<TcpStream, UnixStream>, client: Client) {
+    let counters = &state.audit.counters;
+    counters.connections.fetch_add(1, Ordering::Relaxed);
+    if let Client::Address(peer) = client
+        && !state.access.admits(peer)
+    {
+        tracing::warn!(client = %peer, "a client outside --allow-client was turned away");
+        return;
+    }
+    counters.open_connections.fetch_add(1, Ordering::Relaxed);
+    let socket = Idle::new(stream, state.limits.tunnel_idle);
+    serve_h1(Connection::new(state.clone(), Via::Proxy, client), socket).await;
+    counters.open_connections.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// Closes idle upstream connections.
+async fn housekeeping(state: Arc<State>) {
+    loop {
+        sleep(state.limits.pool_idle / 2).await;
+        state.upstream.reap();
+    }
+}
+
+/// Removes a Unix socket's file at the end.
+struct Unlink(PathBuf);
+
+impl Unlink {
+    fn of(listener: &Listener) -> Option<Self> {
+        match listener {
+            Listener::Tcp(_) => None,
+            Listener::Unix(_, path) => Some(Self(path.clone())),
+        }
+    }
+}
+
+impl Drop for Unlink {
+    fn drop(&mut self) {
+        _ = std::fs::remove_file(&self.0);
+    }
+}

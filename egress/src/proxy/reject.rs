@@ -1,0 +1,412 @@
+//! Everything that can go wrong with a request, and the one place that turns it into an answer.
+//!
+//! An answer of ours says what was refused and what can be done about it: fixed text, a stable code, and of the request
+//! only the canonical host and port. The source of a fault goes to the log alone.
+
+use std::error::Error;
+use std::fmt;
+
+use bytes::Bytes;
+use http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, PROXY_AUTHENTICATE,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use http::{HeaderName, Response, StatusCode};
+
+use super::body::Download;
+use super::gate::fault::Fault;
+use crate::addr::Class;
+use crate::audit::{Record, Verdict};
+use crate::credential::Unusable;
+use crate::route::Reason;
+use crate::route::target::{InvalidTarget, Origin};
+
+/// The header that marks an answer as ours. It is removed from every upstream's answer.
+pub const X_EGRESS_ERROR: HeaderName = HeaderName::from_static("x-egress-error");
+
+/// A request that is not, or not wholly, served.
+#[derive(Debug)]
+pub struct Reject {
+    cause: Cause,
+    origin: Option<Origin>,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+/// Why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The bytes on the connection are no unambiguous HTTP/1.1.
+    Framing(Fault),
+    /// The request names no origin, or more than one.
+    Target(InvalidTarget),
+    /// A header name with an underscore, or one that is no token.
+    HeaderName,
+    /// `Expect` with anything but `100-continue`.
+    Expectation,
+    /// An upgrade that is no WebSocket handshake as RFC 6455 wants it.
+    Handshake,
+    /// The server name in a client hello is not the tunnel's host, or missing.
+    ServerName,
+    /// TLS with the agent failed: it does not speak TLS, or does not trust the bottle's CA.
+    AgentTls,
+    /// The proxy wants `Proxy-Authorization`.
+    ClientAuth,
+    /// No route admits it.
+    Denied(Reason),
+    /// The host resolves into a network that the route may not reach.
+    Address(Class),
+    /// The upstream is this sidecar itself.
+    Loop,
+    /// The slot's value has expired.
+    Expired,
+    /// The slot has no usable value any more.
+    NoCredential,
+    /// The name does not resolve.
+    Unresolved,
+    /// No connection to the upstream.
+    Unreachable,
+    /// TLS with the upstream failed: its certificate, most often.
+    UpstreamTls,
+    /// The upstream broke off or spoke no HTTP.
+    UpstreamProtocol,
+    /// The upstream took too long.
+    UpstreamTimeout,
+    /// The upstream answered a WebSocket handshake with a 101 that does not fit it.
+    UpstreamHandshake,
+    /// The proxy in front of the upstream refused.
+    UpstreamProxy,
+    /// No leaf certificate could be issued.
+    Issue,
+    /// The sidecar is stopping.
+    Stopping,
+}
+
+/// On whose side a fault lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The agent's request.
+    Client,
+    /// The routes.
+    Policy,
+    /// The sidecar's slots.
+    Credential,
+    /// The upstream, or the way to it.
+    Upstream,
+    /// The sidecar.
+    Internal,
+}
+
+impl Reject {
+    /// A fault with no origin to name.
+    pub fn new(cause: Cause) -> Self {
+        Self {
+            cause,
+            origin: None,
+            source: None,
+        }
+    }
+
+    /// Names the origin that was asked for.
+    pub fn at(mut self, origin: &Origin) -> Self {
+        self.origin = Some(origin.clone());
+        self
+    }
+
+    /// Adds what only the log is told.
+    pub fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The cause.
+    pub fn cause(&self) -> Cause {
+        self.cause
+    }
+
+    /// Writes the refusal into a request's record.
+    pub fn note(&self, record: &mut Record) {
+        record.answered(
+            self.cause.verdict(),
+            self.cause.code(),
+            self.cause.status().as_u16(),
+        );
+        if let Some(detail) = self.detail() {
+            record.detail(detail);
+        }
+    }
+
+    /// What the log says beside the code: the chain of sources, outermost first.
+    pub fn detail(&self) -> Option<String> {
+        let mut text = match (self.cause, &self.source) {
+            (Cause::Denied(Reason::Hazard(hazard)), _) => return Some(hazard.to_string()),
+            (Cause::Target(target), _) => return Some(target.to_string()),
+            (Cause::Framing(fault), _) => return Some(fault.to_string()),
+            (_, None) => return None,
+            (_, Some(source)) => source.to_string(),
+        };
+        let mut source = self.source.as_ref().and_then(|source| source.source());
+        while let Some(error) = source {
+            let next = error.to_string();
+            if !text.contains(&next) {
+                text = format!("{text}: {next}");
+            }
+            source = error.source();
+        }
+        Some(text)
+    }
+
+    /// The answer to the agent.
+    pub fn into_response(self) -> Response<Download> {
+        let body = self.body();
+        let mut response = Response::new(Download::text(body));
+        *response.status_mut() = self.cause.status();
+        let headers = response.headers_mut();
+        headers.insert(X_EGRESS_ERROR, HeaderValue::from_static(self.cause.code()));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        match self.cause {
+            Cause::ClientAuth => {
+                headers.insert(
+                    PROXY_AUTHENTICATE,
+                    HeaderValue::from_static("Basic realm=\"egress\""),
+                );
+            }
+            Cause::Denied(Reason::WebSocket) => {
+                // RFC 9110, section 15.5.22: a 426 says which protocol it would take.
+                headers.insert(UPGRADE, HeaderValue::from_static("HTTP/1.1"));
+            }
+            Cause::Handshake => {
+                headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            }
+            _ => {}
+        }
+        if self.cause.ends_connection() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    /// The answer as bytes of HTTP/1.1, for a connection whose requests cannot be parsed.
+    pub fn into_bytes(self) -> Bytes {
+        let body = self.body();
+        let status = self.cause.status();
+        format!(
+            "HTTP/1.1 {} {}\r\n{X_EGRESS_ERROR}: {}\r\ncontent-type: application/json\r\ncache-control: no-store\r\n\
+             content-length: {}\r\nconnection: close\r\n\r\n{body}",
+            status.as_u16(),
+            status.canonical_reason().unwrap_or_default(),
+            self.cause.code(),
+            body.len(),
+        )
+        .into()
+    }
+
+    fn body(&self) -> String {
+        let message = match &self.origin {
+            Some(origin) => format!("egress: {origin}: {}", self.cause),
+            None => format!("egress: {}", self.cause),
+        };
+        let error = serde_json::json!({
+            "error": { "message": message, "type": "egress", "code": self.cause.code(), "hint": self.cause.hint() }
+        });
+        format!("{error}\n")
+    }
+}
+
+impl Cause {
+    /// The status of the answer.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::Framing(fault) => {
+                StatusCode::from_u16(fault.status()).unwrap_or(StatusCode::BAD_REQUEST)
+            }
+            Self::Target(InvalidTarget::Misdirected) => StatusCode::MISDIRECTED_REQUEST,
+            Self::Target(_) | Self::HeaderName | Self::Handshake => StatusCode::BAD_REQUEST,
+            // No HTTP answer can carry these two; the log shows what the status would be.
+            Self::ServerName => StatusCode::MISDIRECTED_REQUEST,
+            Self::AgentTls => StatusCode::BAD_REQUEST,
+            Self::Expectation => StatusCode::EXPECTATION_FAILED,
+            Self::ClientAuth => StatusCode::PROXY_AUTHENTICATION_REQUIRED,
+            Self::Denied(Reason::Hazard(_)) => StatusCode::BAD_REQUEST,
+            Self::Denied(Reason::Method) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Denied(Reason::WebSocket) => StatusCode::UPGRADE_REQUIRED,
+            Self::Denied(_) | Self::Address(_) => StatusCode::FORBIDDEN,
+            Self::Loop => StatusCode::LOOP_DETECTED,
+            // Codex stops at once on this status and shows the message; docs/operations.md has what was tried.
+            Self::Expired | Self::NoCredential => StatusCode::BAD_REQUEST,
+            Self::Unresolved
+            | Self::Unreachable
+            | Self::UpstreamTls
+            | Self::UpstreamProtocol
+            | Self::UpstreamHandshake
+            | Self::UpstreamProxy => StatusCode::BAD_GATEWAY,
+            Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::Issue => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The stable code of the answer, the log and the metrics.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Framing(fault) => fault.code(),
+            Self::Target(InvalidTarget::Misdirected) => "misdirected_request",
+            Self::Target(_) => "bad_target",
+            Self::HeaderName => "bad_header_name",
+            Self::Expectation => "bad_expectation",
+            Self::Handshake => "bad_handshake",
+            Self::ServerName => "server_name_mismatch",
+            Self::AgentTls => "agent_tls",
+            Self::ClientAuth => "client_auth_required",
+            Self::Denied(reason) => reason.code(),
+            Self::Address(_) => "address_not_allowed",
+            Self::Loop => "proxy_loop",
+            Self::Expired => "credential_expired",
+            Self::NoCredential => "credential_missing",
+            Self::Unresolved => "upstream_unresolved",
+            Self::Unreachable => "upstream_unreachable",
+            Self::UpstreamTls => "upstream_tls",
+            Self::UpstreamProtocol => "upstream_protocol",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::UpstreamHandshake => "upstream_handshake",
+            Self::UpstreamProxy => "upstream_proxy",
+            Self::Issue => "no_certificate",
+            Self::Stopping => "stopping",
+        }
+    }
+
+    /// On whose side it lies.
+    pub fn side(self) -> Side {
+        match self {
+            Self::Framing(_)
+            | Self::Target(_)
+            | Self::HeaderName
+            | Self::Expectation
+            | Self::Handshake
+            | Self::ServerName
+            | Self::AgentTls
+            | Self::ClientAuth => Side::Client,
+            Self::Denied(_) | Self::Address(_) | Self::Loop => Side::Policy,
+            Self::Expired | Self::NoCredential => Side::Credential,
+            Self::Unresolved
+            | Self::Unreachable
+            | Self::UpstreamTls
+            | Self::UpstreamProtocol
+            | Self::UpstreamTimeout
+            | Self::UpstreamHandshake
+            | Self::UpstreamProxy => Side::Upstream,
+            Self::Issue | Self::Stopping => Side::Internal,
+        }
+    }
+
+    /// The verdict that the record gets.
+    pub fn verdict(self) -> Verdict {
+        match self.side() {
+            Side::Client | Side::Policy => Verdict::Denied,
+            Side::Credential | Side::Upstream | Side::Internal => Verdict::Failed,
+        }
+    }
+
+    /// What can be done about it.
+    pub fn hint(self) -> &'static str {
+        match self {
+            Self::Framing(Fault::TlsHello) => {
+                "speak plain HTTP to the proxy itself: its URL begins with http://"
+            }
+            Self::Framing(_) => "send plain HTTP/1.1 as RFC 9112 describes it",
+            Self::Target(InvalidTarget::Misdirected) => "open a tunnel of its own to each host",
+            Self::Target(_) => {
+                "this is a forward proxy: set HTTPS_PROXY and HTTP_PROXY to it and name one host"
+            }
+            Self::HeaderName => "rename the header: some servers read an underscore as a hyphen",
+            Self::Expectation => "send `Expect: 100-continue` or none",
+            Self::Handshake => "send a WebSocket handshake as RFC 6455, version 13, describes it",
+            Self::ServerName => "send the host of the CONNECT as the TLS server name",
+            Self::AgentTls => {
+                "have the agent trust the bottle's CA certificate (`egress env` sets the variables)"
+            }
+            Self::ClientAuth => "put the sidecar's user and password into the proxy URL",
+            Self::Denied(reason) => reason.hint(),
+            Self::Address(_) => {
+                "the operator can name the network under the route's `ssrf_ip_allowlist`"
+            }
+            Self::Loop => "the operator should look at the route's `connect_to` and the host's DNS",
+            Self::Expired => {
+                "the operator has to renew the credential on the host; nothing inside the sandbox can"
+            }
+            Self::NoCredential => "the operator has to provide the slot's value again",
+            Self::Unresolved => "check the name, and the sidecar's resolver",
+            Self::Unreachable => {
+                "check that the upstream is up and can be reached from the sidecar"
+            }
+            Self::UpstreamTls => {
+                "the sidecar's log has the reason; a private CA goes into the route's `upstream_ca`"
+            }
+            Self::UpstreamProtocol | Self::UpstreamHandshake => {
+                "the sidecar's log has the reason; try again"
+            }
+            Self::UpstreamTimeout => "try again, or raise the sidecar's deadlines",
+            Self::UpstreamProxy => "check `--upstream-proxy`; the sidecar's log has its answer",
+            Self::Issue => "the sidecar's log has the reason",
+            Self::Stopping => "try again once the sidecar is up",
+        }
+    }
+
+    /// Whether nothing more is read from a connection after this answer.
+    pub fn ends_connection(self) -> bool {
+        matches!(
+            self,
+            Self::Framing(_) | Self::Target(_) | Self::Stopping | Self::Handshake
+        )
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Framing(_) => "the request is not unambiguous HTTP/1.1",
+            Self::Target(InvalidTarget::Misdirected) => {
+                "a request inside this tunnel names another host"
+            }
+            Self::Target(_) => "the request does not name one host in the form that a proxy takes",
+            Self::HeaderName => "a header name is not allowed",
+            Self::Expectation => "the expectation cannot be met",
+            Self::Handshake => "the upgrade is no WebSocket handshake",
+            Self::ServerName => "the TLS server name is not the tunnel's host",
+            Self::AgentTls => "no TLS handshake with the agent",
+            Self::ClientAuth => "this proxy asks its clients for a password",
+            Self::Denied(reason) => reason.text(),
+            Self::Address(_) => "the host resolves into a network that its route may not reach",
+            Self::Loop => "the host is this proxy itself",
+            Self::Expired => "the credential for this host has expired",
+            Self::NoCredential => "the credential for this host is missing",
+            Self::Unresolved => "the name does not resolve",
+            Self::Unreachable => "the upstream cannot be reached",
+            Self::UpstreamTls => "no trusted TLS connection to the upstream",
+            Self::UpstreamProtocol => {
+                "the upstream broke off, or answered with something that is not HTTP"
+            }
+            Self::UpstreamTimeout => "the upstream took too long",
+            Self::UpstreamHandshake => "the upstream's WebSocket handshake is wrong",
+            Self::UpstreamProxy => "the proxy in front of the upstream refused",
+            Self::Issue => "no certificate for this host",
+            Self::Stopping => "the sidecar is stopping",
+        })
+    }
+}
+
+impl From<InvalidTarget> for Reject {
+    fn from(target: InvalidTarget) -> Self {
+        Self::new(Cause::Target(target))
+    }
+}
+
+impl From<Unusable> for Reject {
+    fn from(reason: Unusable) -> Self {
+        let cause = match reason {
+            Unusable::Expired(_) => Cause::Expired,
+            _ => Cause::NoCredential,
+        };
+        Self::new(cause).because(format!("the slot {reason}"))
+    }
+}

@@ -1,0 +1,212 @@
+//! Changes of what is in force: [`State::reload`] for routes, [`State::refresh_slots`] for the values behind them.
+//!
+//! A new policy is built whole and swapped in one step. On any fault the old one stays.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
+
+use super::State;
+use crate::config::{self, Fault, Faults};
+use crate::credential::{Environment, Lease, Refreshed, Unusable};
+use crate::policy::{Lasting, Policy};
+use crate::route::target::Scheme;
+use crate::route::{Injection, Routes, Tls};
+
+/// Where a policy comes from.
+#[derive(Debug)]
+pub struct Source {
+    /// The routes file.
+    pub routes: PathBuf,
+    /// Slot values, taken at the start.
+    pub environment: Environment,
+    /// The faults of the last reload, where it failed.
+    pub last_fault: Mutex<Option<String>>,
+    /// One reload at a time.
+    pub turn: Mutex<()>,
+}
+
+impl Source {
+    /// A policy's origin.
+    pub fn new(routes: PathBuf, environment: Environment) -> Self {
+        Self {
+            routes,
+            environment,
+            last_fault: Mutex::default(),
+            turn: Mutex::default(),
+        }
+    }
+}
+
+/// What a reload changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Routes that are new, as `host (line N)`.
+    pub added: Vec<String>,
+    /// Routes that are gone. A changed route is removed and added.
+    pub removed: Vec<String>,
+    /// Slots with another value than before.
+    pub rotated: Vec<String>,
+}
+
+impl State {
+    /// Reads the routes file and the slots again, and puts them in force. Blocking: it reads files.
+    ///
+    /// # Errors
+    ///
+    /// All faults of the new policy. The old one stays in force.
+    pub fn reload(&self) -> Result<Reloaded, Faults> {
+        let _turn = self
+            .source
+            .turn
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let old = self.policy.load_full();
+        let loaded = config::read(&self.source.routes)
+            .into_policy(&self.source.environment, Some(&old), SystemTime::now())
+            .and_then(|policy| self.certifiable(policy));
+        let mut last_fault = self
+            .source
+            .last_fault
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        match loaded {
+            Ok(policy) => {
+                let changes = difference(&old, &policy);
+                self.upstream.retain(&policy);
+                self.policy.store(policy.into());
+                // Once more: a request that was decided under the old policy may have come in between.
+                self.upstream.retain(&self.policy.load());
+                self.audit.counters.reloads.fetch_add(1, Ordering::Relaxed);
+                *last_fault = None;
+                self.announce();
+                Ok(changes)
+            }
+            Err(faults) => {
+                self.audit
+                    .counters
+                    .reload_failures
+                    .fetch_add(1, Ordering::Relaxed);
+                *last_fault = Some(faults.to_string());
+                Err(faults)
+            }
+        }
+    }
+
+    /// Checks that the bottle's root may certify each host that tunnels are opened to.
+    fn certifiable(&self, policy: Policy) -> Result<Policy, Faults> {
+        let faults: Vec<Fault> = uncertifiable(&policy.routes, self.issuer.root()).collect();
+        if faults.is_empty() {
+            return Ok(policy);
+        }
+        Err(Faults::new(
+            self.source.routes.display().to_string(),
+            "",
+            faults,
+        ))
+    }
+
+    /// Reads file slots again. Blocking.
+    pub fn refresh_slots(&self) {
+        let policy = self.policy.load_full();
+        let mut changed = false;
+        for slot in policy.slots.iter() {
+            match slot.refresh() {
+                Refreshed::Unchanged => continue,
+                Refreshed::Rotated => {
+                    tracing::info!(slot = %slot.name(), "the slot's value was rotated")
+                }
+                Refreshed::Gone(reason) => {
+                    tracing::error!(slot = %slot.name(), %reason, "the slot's value is gone")
+                }
+            }
+            changed = true;
+        }
+        if changed {
+            self.upstream.retain(&policy);
+            self.announce();
+        }
+    }
+
+    /// Has every lasting connection look whether it is still upheld.
+    fn announce(&self) {
+        self.epoch.send_modify(|epoch| epoch.changes += 1);
+    }
+
+    /// Resolves once the policy no longer upholds what a connection rests on.
+    pub(super) async fn revoked(&self, lasting: Lasting) {
+        let mut epoch = self.epoch.subscribe();
+        loop {
+            epoch.mark_unchanged();
+            if !self.policy.load().upholds(&lasting) {
+                return;
+            }
+            if epoch.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Resolves once the sidecar is stopping.
+    pub(super) async fn drained(&self) {
+        _ = self
+            .epoch
+            .subscribe()
+            .wait_for(|epoch| epoch.stopping)
+            .await;
+    }
+}
+
+impl Policy {
+    /// The credential for a request.
+    ///
+    /// # Errors
+    ///
+    /// [`Unusable`], where it has expired or gone.
+    pub fn lease(&self, injection: &Injection, now: SystemTime) -> Result<Lease, Unusable> {
+        self.slots
+            .get(&injection.slot)
+            .ok_or(Unusable::Missing)?
+            .lease(now)
+    }
+}
+
+/// One fault for each host outside the name constraints of the bottle's root: every client would refuse its leaf.
+pub fn uncertifiable<'a>(
+    routes: &'a Routes,
+    root: &'a egress_ca::Root,
+) -> impl Iterator<Item = Fault> + use<'a> {
+    let intercepted = routes
+        .iter()
+        .filter(|route| route.rule.scheme == Scheme::Https && route.rule.tls == Tls::Intercept);
+    intercepted.filter(|route| !root.permits(&route.rule.host.to_string())).map(|route| {
+        let host = &route.rule.host;
+        Fault::of_file(format!("the host {host} (line {}) is outside the name constraints of the bottle's CA", route.line))
+            .key("host")
+            .hint("issue the CA anew with `egress ca init --renew`, restart the sidecar, and give the agent the new certificate")
+    })
+}
+
+fn difference(old: &Policy, new: &Policy) -> Reloaded {
+    let missing_in = |from: &Routes, other: &Routes| {
+        from.iter()
+            .filter(|route| other.get(route.id).is_none())
+            .map(|route| format!("{} (line {})", route.rule.host, route.line))
+            .collect()
+    };
+    let rotated = new
+        .slots
+        .iter()
+        .filter(|slot| {
+            old.slots
+                .get(slot.name())
+                .is_none_or(|before| before.generation() != slot.generation())
+        })
+        .map(|slot| slot.name().to_string());
+    Reloaded {
+        added: missing_in(&new.routes, &old.routes),
+        removed: missing_in(&old.routes, &new.routes),
+        rotated: rotated.collect(),
+    }
+}

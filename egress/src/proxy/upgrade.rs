@@ -1,0 +1,271 @@
+//! WebSockets: a permitted request, a verified 101, and then two streams that are copied into each other.
+//!
+//! No byte of the agent goes upstream before the upstream's 101 was verified (RFC 6455, section 4.1): a server that takes
+//! the handshake for an ordinary request would otherwise read the agent's next bytes as a second one.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use http::header::{
+    CONNECTION, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version, request};
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, copy_bidirectional};
+use tokio::time::timeout;
+
+use super::State;
+use super::body::Download;
+use super::connection::reclaim;
+use super::headers::strip_answer;
+use super::reject::{Cause, Reject};
+use super::upstream::{Stream, address_h1};
+use crate::audit::{Record, Verdict};
+use crate::policy::Lasting;
+use crate::route::Permit;
+use crate::route::target::Kind;
+
+/// Tells a WebSocket handshake from an ordinary request. Another upgrade is stripped like every hop-by-hop header.
+///
+/// # Errors
+///
+/// [`Cause::Handshake`] for one that asks for a WebSocket without being a handshake of RFC 6455.
+pub fn kind<B>(request: &Request<B>) -> Result<Kind, Reject> {
+    let headers = request.headers();
+    if !has_token(headers, &UPGRADE, "websocket") {
+        return Ok(Kind::Exchange);
+    }
+    let one = |name: &HeaderName| {
+        let mut values = headers.get_all(name).iter();
+        values.next().filter(|_| values.next().is_none())
+    };
+    let key = one(&SEC_WEBSOCKET_KEY).and_then(|key| BASE64_STANDARD.decode(key).ok());
+    let version = one(&SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
+    let whole = request.method() == Method::GET
+        && request.version() == Version::HTTP_11
+        && has_token(headers, &CONNECTION, "upgrade")
+        && key.is_some_and(|key| key.len() == 16)
+        && version;
+    if whole {
+        Ok(Kind::WebSocket)
+    } else {
+        Err(Reject::new(Cause::Handshake))
+    }
+}
+
+/// Sends the handshake upstream, and on a verified 101 takes both connections over. Any other answer is passed back.
+pub async fn open(
+    state: &Arc<State>,
+    permit: Permit,
+    lasting: Lasting,
+    head: request::Parts,
+    agent: OnUpgrade,
+    record: &mut Option<Record>,
+) -> Result<Response<Download>, Reject> {
+    let origin = permit.target().origin().clone();
+    let failed = |error: hyper::Error| {
+        Reject::new(Cause::UpstreamProtocol)
+            .at(&origin)
+            .because(error)
+    };
+    let mut request = Request::from_parts(head, Empty::<bytes::Bytes>::new());
+    address_h1(&mut request, &permit)?;
+    request
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    request
+        .headers_mut()
+        .insert(UPGRADE, HeaderValue::from_static("websocket"));
+    let expected = request.headers().get(SEC_WEBSOCKET_KEY).map(accept_of);
+
+    let stream = state.upstream.open(&permit).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(failed)?;
+    tokio::spawn(connection.with_upgrades());
+    let answer = timeout(state.limits.answer, sender.send_request(request));
+    let mut answer = answer
+        .await
+        .map_err(|_| Reject::new(Cause::UpstreamTimeout).at(&origin))?
+        .map_err(failed)?;
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(decline(state, answer, sender));
+    }
+    let accepted = answer
+        .headers()
+        .get(SEC_WEBSOCKET_ACCEPT)
+        .map(HeaderValue::as_bytes);
+    if accepted != expected.as_deref().map(str::as_bytes)
+        || !has_token(answer.headers(), &UPGRADE, "websocket")
+    {
+        return Err(Reject::new(Cause::UpstreamHandshake).at(&origin));
+    }
+    let upstream = hyper::upgrade::on(&mut answer);
+    let (mut head, _) = answer.into_parts();
+    strip_answer(&mut head.headers);
+    head.headers
+        .insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    head.headers
+        .insert(UPGRADE, HeaderValue::from_static("websocket"));
+    let mut record = record.take();
+    if let Some(record) = &mut record {
+        record.answered(Verdict::Allowed, "websocket", 101);
+    }
+    let task = {
+        let state = state.clone();
+        async move {
+            let (Ok(agent), Ok(upstream)) = (agent.await, upstream.await) else {
+                return;
+            };
+            let Some(mut agent) = reclaim(agent) else {
+                return;
+            };
+            let Ok(parts) = upstream.downcast::<TokioIo<Stream>>() else {
+                return;
+            };
+            let mut upstream = parts.io.into_inner();
+            // Frames that came in the same packet as the 101.
+            if agent.write_all(&parts.read_buf).await.is_ok() {
+                splice(&state, &mut agent, &mut upstream, lasting, record).await;
+            }
+        }
+    };
+    state.tasks.spawn(task);
+    Ok(Response::from_parts(head, Download::empty()))
+}
+
+/// Copies two streams into each other until both have ended, one fails, nothing moves for too long (the agent's stream
+/// sees to that), or a reload takes away what the splice rests on.
+pub async fn splice<A, U>(
+    state: &State,
+    agent: &mut A,
+    upstream: &mut U,
+    lasting: Lasting,
+    record: Option<Record>,
+) where
+    A: AsyncRead + AsyncWrite + Unpin + ?Sized,
+    U: AsyncRead + AsyncWrite + Unpin + ?Sized,
+{
+    let _open = state.count_splice();
+    let mut record = record;
+    let ended = tokio::select! {
+        copied = copy_bidirectional(agent, upstream) => copied.map_err(|error| ("connection_lost", error.to_string())),
+        () = state.revoked(lasting) => Err(("revoked", "a reload changed its route or credential".into())),
+        () = state.drained() => Err(("stopping", "the sidecar is stopping".into())),
+    };
+    if let Some(record) = &mut record {
+        match ended {
+            Ok((up, down)) => {
+                record.add_received(up);
+                record.add_sent(down);
+            }
+            Err((code, detail)) => record.ended(code, detail),
+        }
+    }
+}
+
+/// Passes an answer other than 101 back. The agent's connection ends with it: bytes that it sent ahead were meant for a
+/// WebSocket, and are never taken for a request.
+fn decline(
+    state: &State,
+    answer: Response<Incoming>,
+    sender: hyper::client::conn::http1::SendRequest<Empty<bytes::Bytes>>,
+) -> Response<Download> {
+    let (mut head, body) = answer.into_parts();
+    let trailers = strip_answer(&mut head.headers);
+    head.headers
+        .insert(CONNECTION, HeaderValue::from_static("close"));
+    drop(sender);
+    Response::from_parts(
+        head,
+        Download::relayed(body, trailers, state.limits.body_idle, None),
+    )
+}
+
+fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    let values = headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    values
+        .flat_map(|value| value.split(','))
+        .any(|item| item.trim().eq_ignore_ascii_case(token))
+}
+
+/// What a server answers to a key (RFC 6455, section 4.2.2).
+fn accept_of(key: &HeaderValue) -> String {
+    const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+    let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, &[key.as_bytes(), GUID].concat());
+    BASE64_STANDARD.encode(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderValue, Request, Version};
+
+    use super::{accept_of, kind};
+    use crate::route::target::Kind;
+
+    fn handshake() -> http::request::Builder {
+        Request::get("/")
+            .header("connection", "keep-alive, Upgrade")
+            .header("upgrade", "WebSocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+    }
+
+    #[test]
+    fn half_a_handshake_is_refused() {
+        let cases = [
+            handshake().method("POST"),
+            handshake().version(Version::HTTP_10),
+            handshake().version(Version::HTTP_2),
+            handshake().header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            Request::get("/").header("upgrade", "websocket"),
+            Request::get("/")
+                .header("upgrade", "websocket")
+                .header("connection", "upgrade"),
+            Request::get("/")
+                .header("upgrade", "websocket")
+                .header("connection", "upgrade")
+                .header("sec-websocket-version", "8")
+                .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            Request::get("/")
+                .header("upgrade", "websocket")
+                .header("connection", "upgrade")
+                .header("sec-websocket-version", "13")
+                .header("sec-websocket-key", "c2hvcnQ="),
+        ];
+        for case in cases {
+            assert!(kind(&case.body(()).unwrap()).is_err());
+        }
+    }
+
+    #[test]
+    fn a_handshake_is_told_from_other_upgrades() {
+        assert_eq!(
+            kind(&handshake().body(()).unwrap()).unwrap(),
+            Kind::WebSocket
+        );
+        let h2c = Request::get("/")
+            .header("connection", "upgrade")
+            .header("upgrade", "h2c");
+        assert_eq!(kind(&h2c.body(()).unwrap()).unwrap(), Kind::Exchange);
+        assert_eq!(
+            kind(&Request::get("/").body(()).unwrap()).unwrap(),
+            Kind::Exchange
+        );
+    }
+
+    #[test]
+    fn the_accept_value_is_the_one_of_rfc_6455() {
+        let key = HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ==");
+        assert_eq!(accept_of(&key), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+}

@@ -1,0 +1,247 @@
+//! The way to an upstream: [`Upstream::send`] for a request, [`Upstream::open`] for a WebSocket or a passthrough tunnel.
+//!
+//! Both demand a [`Permit`], so a request that no route decided on cannot be sent: it does not compile.
+
+mod dial;
+mod pool;
+mod tls;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::HOST;
+use http::{HeaderValue, Request, Response, Uri, request};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::time::timeout;
+
+pub use self::dial::{Dialer, ProxyUrl, Stream};
+pub use self::pool::{Checkin, Pool};
+pub use self::tls::{Roots, TlsClients, TlsFault};
+
+use self::pool::{Connection, Key};
+use self::tls::Alpn;
+use super::body::Upload;
+use super::limits::Limits;
+use super::reject::{Cause, Reject};
+use crate::policy::{Lasting, Policy};
+use crate::route::Permit;
+use crate::route::target::Scheme;
+
+/// Connections to upstreams, and what making them takes.
+#[derive(Debug)]
+pub struct Upstream {
+    dialer: Dialer,
+    tls: TlsClients,
+    pool: Pool,
+    limits: Limits,
+}
+
+impl Upstream {
+    /// Puts the parts together. Nothing is dialled before a request asks for it.
+    pub fn new(dialer: Dialer, tls: TlsClients, limits: Limits) -> Self {
+        Self {
+            dialer,
+            tls,
+            pool: Pool::new(limits.pool_idle),
+            limits,
+        }
+    }
+
+    /// Sends a request whose headers are final, and returns the answer's head with its body still streaming.
+    ///
+    /// A request that could not be written at all to a connection from the pool goes out once more on another one.
+    ///
+    /// # Errors
+    ///
+    /// A [`Reject`] by [`Side::Upstream`](super::reject::Side::Upstream), or of the address guard.
+    pub async fn send(
+        &self,
+        permit: &Permit,
+        lasting: Lasting,
+        head: request::Parts,
+        body: Upload,
+    ) -> Result<(Response<Incoming>, Checkin), Reject> {
+        let origin = permit.target().origin();
+        let key = Key {
+            lasting,
+            origin: origin.clone(),
+        };
+        let whole = body.whole();
+        let mut request = Request::from_parts(head, body);
+        loop {
+            let (mut connection, reused) = match self.pool.checkout(&key).await {
+                Some(connection) => (connection, true),
+                None => (self.connect(permit, &key).await?, false),
+            };
+            address(&mut request, permit, connection.speaks_h2())?;
+            let sent = timeout(self.limits.answer, connection.try_send(request));
+            match sent
+                .await
+                .map_err(|_| Reject::new(Cause::UpstreamTimeout).at(origin))?
+            {
+                Ok(response) => return Ok((response, self.pool.checkin(key, connection, whole))),
+                Err(mut failed) => match failed.take_message() {
+                    Some(unsent) if reused => request = unsent,
+                    _ => {
+                        return Err(Reject::new(Cause::UpstreamProtocol)
+                            .at(origin)
+                            .because(failed.into_error()));
+                    }
+                },
+            }
+        }
+    }
+
+    /// Opens a connection of its own that speaks HTTP/1.1, for a handshake that takes it over.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub async fn open(&self, permit: &Permit) -> Result<Stream, Reject> {
+        let stream = self.dialer.dial(permit).await?;
+        match permit.target().origin().scheme {
+            Scheme::Http => Ok(Stream::Left(stream)),
+            Scheme::Https => Ok(Stream::Right(
+                self.secure(permit, stream, Alpn::Http11).await?,
+            )),
+        }
+    }
+
+    /// Opens a connection whose TLS is not ours, for a passthrough tunnel.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub async fn open_raw(&self, permit: &Permit) -> Result<tokio::net::TcpStream, Reject> {
+        self.dialer.dial(permit).await
+    }
+
+    /// Drops the connections that a new policy does not uphold.
+    pub fn retain(&self, policy: &Policy) {
+        self.pool.retain(|key| policy.upholds(&key.lasting));
+        self.tls
+            .forget_routes(|route| policy.routes.get(route).is_some());
+    }
+
+    /// Closes connections that were idle for too long. Call it now and then.
+    pub fn reap(&self) {
+        self.pool.reap();
+    }
+
+    async fn connect(&self, permit: &Permit, key: &Key) -> Result<Connection, Reject> {
+        // One dial at a time to an origin that is known to speak HTTP/2: the others share the connection that it makes.
+        let _turn = match self.pool.turn(key) {
+            Some(turn) => Some(turn.lock_owned().await),
+            None => None,
+        };
+        if let Some(shared) = self.pool.shared(key) {
+            return Ok(shared);
+        }
+        let tcp = self.dialer.dial(permit).await?;
+        if key.origin.scheme == Scheme::Http {
+            return self.handshake_h1(permit, Stream::Left(tcp)).await;
+        }
+        let tls = self.secure(permit, tcp, Alpn::Any).await?;
+        if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
+            let connection = self.handshake_h2(permit, Stream::Right(tls)).await?;
+            self.pool.share(key, &connection);
+            return Ok(connection);
+        }
+        self.handshake_h1(permit, Stream::Right(tls)).await
+    }
+
+    async fn secure(
+        &self,
+        permit: &Permit,
+        tcp: tokio::net::TcpStream,
+        alpn: Alpn,
+    ) -> Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>, Reject> {
+        let origin = permit.target().origin();
+        let name = tls::server_name(&origin.host)
+            .map_err(|error| Reject::new(Cause::UpstreamTls).because(error))?;
+        let connector = self
+            .tls
+            .connector(permit.route(), alpn)
+            .map_err(|error| Reject::new(Cause::UpstreamTls).at(origin).because(error))?;
+        match timeout(self.limits.handshake, connector.connect(name, tcp)).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(Reject::new(Cause::UpstreamTls).at(origin).because(error)),
+            Err(_) => Err(Reject::new(Cause::UpstreamTimeout)
+                .at(origin)
+                .because("no TLS handshake in time")),
+        }
+    }
+
+    async fn handshake_h1(&self, permit: &Permit, stream: Stream) -> Result<Connection, Reject> {
+        let (sender, connection) = hyper::client::conn::http1::Builder::new()
+            .max_headers(self.limits.header_count)
+            .max_buf_size(self.limits.header_bytes)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| {
+                Reject::new(Cause::UpstreamProtocol)
+                    .at(permit.target().origin())
+                    .because(error)
+            })?;
+        tokio::spawn(connection);
+        Ok(Connection::H1(sender))
+    }
+
+    async fn handshake_h2(&self, permit: &Permit, stream: Stream) -> Result<Connection, Reject> {
+        let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(H2_STREAM_WINDOW)
+            .initial_connection_window_size(H2_CONNECTION_WINDOW)
+            .max_header_list_size(u32::try_from(self.limits.header_bytes).unwrap_or(u32::MAX))
+            .keep_alive_interval(H2_PING_INTERVAL)
+            .keep_alive_timeout(H2_PING_TIMEOUT)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| {
+                Reject::new(Cause::UpstreamProtocol)
+                    .at(permit.target().origin())
+                    .because(error)
+            })?;
+        tokio::spawn(connection);
+        Ok(Connection::h2(sender))
+    }
+}
+
+/// Flow-control windows towards HTTP/2 upstreams, in bytes: what one stream, and all of them, may have under way.
+const H2_STREAM_WINDOW: u32 = 1024 * 1024;
+const H2_CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+/// A dead HTTP/2 connection is noticed within these two while streams are open on it.
+const H2_PING_INTERVAL: Duration = Duration::from_secs(30);
+const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Writes the origin that was decided on into the request, in the form that the connection's protocol wants. The path is
+/// the very bytes of the permit's target.
+fn address<B>(request: &mut Request<B>, permit: &Permit, h2: bool) -> Result<(), Reject> {
+    let target = permit.target();
+    let authority = target.origin().authority().to_string();
+    let invalid = |_| Reject::new(Cause::UpstreamProtocol).at(target.origin());
+    let mut uri = Uri::builder().path_and_query(target.path_and_query().clone());
+    if h2 {
+        uri = uri
+            .scheme(target.origin().scheme.as_str())
+            .authority(authority.as_str());
+        request.headers_mut().remove(HOST);
+        *request.version_mut() = http::Version::HTTP_2;
+    } else {
+        let host = HeaderValue::from_str(&authority).map_err(|error| invalid(error.into()))?;
+        request.headers_mut().insert(HOST, host);
+        *request.version_mut() = http::Version::HTTP_11;
+    }
+    *request.uri_mut() = uri.build().map_err(invalid)?;
+    Ok(())
+}
+
+/// Prepares a handshake that takes an HTTP/1.1 connection over.
+pub(super) fn address_h1<B>(request: &mut Request<B>, permit: &Permit) -> Result<(), Reject> {
+    address(request, permit, false)
+}
+
+/// The sidecar's own listeners, which no upstream may be.
+pub type OwnListeners = Arc<[SocketAddr]>;

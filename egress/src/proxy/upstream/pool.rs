@@ -1,0 +1,274 @@
+//! Upstream connections that wait for their next request.
+//!
+//! A connection is kept under the route, the credential's generation and the origin that opened it, so that no request
+//! ever travels on a connection that another route or another credential made. An HTTP/1.1 connection comes back only
+//! after a whole exchange: the answer read to its end, and the request written to its end.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+
+use super::super::body::Upload;
+use crate::policy::Lasting;
+use crate::route::target::Origin;
+
+/// All idle connections, and the shared ones.
+#[derive(Debug)]
+pub struct Pool {
+    places: Mutex<HashMap<Key, Arc<Place>>>,
+    idle: Duration,
+}
+
+/// What a connection is good for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) lasting: Lasting,
+    pub(super) origin: Origin,
+}
+
+/// The connections of one key.
+#[derive(Debug, Default)]
+struct Place {
+    waiting: Mutex<Vec<Waiting>>,
+    shared: Mutex<Vec<Shared>>,
+    speaks_h2: AtomicBool,
+    dialling: Arc<tokio::sync::Mutex<()>>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    sender: http1::SendRequest<Upload>,
+    since: Instant,
+}
+
+/// An HTTP/2 connection and the streams on it.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    sender: http2::SendRequest<Upload>,
+    streams: Arc<AtomicUsize>,
+    since: Instant,
+}
+
+/// A connection that is ready for one request.
+#[derive(Debug)]
+pub(super) enum Connection {
+    H1(http1::SendRequest<Upload>),
+    H2(Shared, Stream),
+}
+
+/// One stream's share of an HTTP/2 connection.
+#[derive(Debug)]
+pub(super) struct Stream(Arc<AtomicUsize>);
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How many idle HTTP/1.1 connections a key keeps.
+const MAX_WAITING: usize = 128;
+/// How many streams a shared connection carries before another one is opened: what RFC 9113, section 6.5.2, recommends
+/// servers to allow at the least.
+const MAX_STREAMS: usize = 100;
+
+impl Pool {
+    pub(super) fn new(idle: Duration) -> Self {
+        Self {
+            places: Mutex::default(),
+            idle,
+        }
+    }
+
+    /// A connection for the key, where one is open and whole.
+    pub(super) async fn checkout(&self, key: &Key) -> Option<Connection> {
+        let place = lock(&self.places).get(key)?.clone();
+        if let Some(shared) = place.shared() {
+            return Some(shared);
+        }
+        loop {
+            let mut waiting = lock(&place.waiting).pop()?;
+            if waiting.since.elapsed() < self.idle && waiting.sender.ready().await.is_ok() {
+                return Some(Connection::H1(waiting.sender));
+            }
+        }
+    }
+
+    /// The shared connection of the key, where there is one.
+    pub(super) fn shared(&self, key: &Key) -> Option<Connection> {
+        lock(&self.places).get(key)?.shared()
+    }
+
+    /// The turn to dial, where the key's origin spoke HTTP/2 before.
+    pub(super) fn turn(&self, key: &Key) -> Option<Arc<tokio::sync::Mutex<()>>> {
+        let place = lock(&self.places).get(key)?.clone();
+        place
+            .speaks_h2
+            .load(Ordering::Relaxed)
+            .then(|| place.dialling.clone())
+    }
+
+    /// Lets other requests use an HTTP/2 connection too.
+    pub(super) fn share(&self, key: &Key, connection: &Connection) {
+        let Connection::H2(shared, _) = connection else {
+            return;
+        };
+        let place = self.place(key);
+        place.speaks_h2.store(true, Ordering::Relaxed);
+        lock(&place.shared).push(shared.clone());
+    }
+
+    /// What brings a connection back after its exchange.
+    pub(super) fn checkin(
+        &self,
+        key: Key,
+        connection: Connection,
+        whole: Arc<AtomicBool>,
+    ) -> Checkin {
+        match connection {
+            Connection::H1(sender) => {
+                let place = Arc::downgrade(&self.place(&key));
+                Checkin(Back::H1 {
+                    place,
+                    sender,
+                    whole,
+                })
+            }
+            Connection::H2(_, stream) => Checkin(Back::H2 { _stream: stream }),
+        }
+    }
+
+    /// Forgets the connections of every key that is not upheld. Exchanges under way finish; their connections do not come
+    /// back.
+    pub(super) fn retain(&self, mut upheld: impl FnMut(&Key) -> bool) {
+        lock(&self.places).retain(|key, _| upheld(key));
+    }
+
+    /// Closes what has been idle for too long, and forgets keys without connections.
+    pub(super) fn reap(&self) {
+        lock(&self.places).retain(|_, place| {
+            lock(&place.waiting).retain(|waiting| {
+                waiting.since.elapsed() < self.idle && !waiting.sender.is_closed()
+            });
+            lock(&place.shared)
+                .retain_mut(|shared| !shared.sender.is_closed() && !shared.idle_for(self.idle));
+            // A weak reference is an exchange under way, whose connection is to come back here.
+            !(lock(&place.waiting).is_empty()
+                && lock(&place.shared).is_empty()
+                && Arc::weak_count(place) == 0)
+        });
+    }
+
+    fn place(&self, key: &Key) -> Arc<Place> {
+        let mut places = lock(&self.places);
+        match places.get(key) {
+            Some(place) => place.clone(),
+            None => places.entry(key.clone()).or_default().clone(),
+        }
+    }
+}
+
+impl Place {
+    fn shared(&self) -> Option<Connection> {
+        let mut all = lock(&self.shared);
+        all.retain(|shared| !shared.sender.is_closed());
+        let free = all
+            .iter_mut()
+            .find(|shared| shared.streams.load(Ordering::Relaxed) < MAX_STREAMS)?;
+        free.since = Instant::now();
+        Some(free.clone().stream())
+    }
+}
+
+impl Shared {
+    fn stream(self) -> Connection {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        let stream = Stream(self.streams.clone());
+        Connection::H2(self, stream)
+    }
+
+    fn idle_for(&mut self, idle: Duration) -> bool {
+        if self.streams.load(Ordering::Relaxed) > 0 {
+            self.since = Instant::now();
+        }
+        self.since.elapsed() >= idle
+    }
+}
+
+impl Connection {
+    pub(super) fn h2(sender: http2::SendRequest<Upload>) -> Self {
+        Shared {
+            sender,
+            streams: Arc::default(),
+            since: Instant::now(),
+        }
+        .stream()
+    }
+
+    pub(super) fn speaks_h2(&self) -> bool {
+        matches!(self, Self::H2(..))
+    }
+
+    pub(super) async fn try_send(
+        &mut self,
+        request: Request<Upload>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
+        match self {
+            Self::H1(sender) => sender.try_send_request(request).await,
+            Self::H2(shared, _) => shared.sender.try_send_request(request).await,
+        }
+    }
+}
+
+/// Brings a connection back to the pool. Dropped without [`complete`](Self::complete), it closes an HTTP/1.1 connection.
+#[derive(Debug)]
+pub struct Checkin(Back);
+
+#[derive(Debug)]
+enum Back {
+    H1 {
+        place: Weak<Place>,
+        sender: http1::SendRequest<Upload>,
+        whole: Arc<AtomicBool>,
+    },
+    H2 {
+        _stream: Stream,
+    },
+}
+
+impl Checkin {
+    /// Call it when the answer was read to its end.
+    pub fn complete(self) {
+        let Back::H1 {
+            place,
+            sender,
+            whole,
+        } = self.0
+        else {
+            return;
+        };
+        // An answer that came before its request was through leaves a connection of which nobody knows where the next
+        // message begins; and a place that a reload dropped takes nothing back.
+        if !whole.load(Ordering::Acquire) || sender.is_closed() {
+            return;
+        }
+        let Some(place) = place.upgrade() else { return };
+        let mut waiting = lock(&place.waiting);
+        if waiting.len() < MAX_WAITING {
+            waiting.push(Waiting {
+                sender,
+                since: Instant::now(),
+            });
+        }
+    }
+}
+
+/// Nothing that holds these locks can panic half-way through a change.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
