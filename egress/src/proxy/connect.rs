@@ -45,6 +45,7 @@ pub fn open(
         .routes
         .admits(&origin)
         .map_err(|denial| denied(&origin, &denial))?;
+    record.answered(Verdict::Allowed, "tunnel", StatusCode::OK.as_u16());
     let agent = hyper::upgrade::on(request);
     connection
         .state
