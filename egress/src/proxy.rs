@@ -1,1 +1,3 @@
-//! To be written.
+//! The data path. To be written.
+
+pub mod gate;
