@@ -158,23 +158,25 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Gate<T> {
     /// # Errors
     /// The client is gone, or does not take the answer in time.
     pub async fn answer_and_close(mut self, response: &[u8]) -> io::Result<()> {
-        let farewell = async {
-            self.io.write_all(response).await?;
-            self.io.shutdown().await?;
-            // Closing with unread bytes in the kernel resets the connection, and a reset can overtake the answer
-            // (RFC 9112, 9.6). So some of what the client still sends is read and dropped.
+        let Self { io, .. } = &mut self;
+        let said = async {
+            io.write_all(response).await?;
+            io.shutdown().await
+        };
+        tokio::time::timeout(LINGER, said).await??;
+        // Closing with unread bytes in the kernel resets the connection, and a reset can overtake the answer
+        // (RFC 9112, 9.6). So some of what the client still sends is read and dropped.
+        let drained = async {
             let mut scratch = [0; 1024];
             for _ in 0..MAX_LINGER_READS {
-                if self.io.read(&mut scratch).await? == 0 {
-                    break;
+                if matches!(io.read(&mut scratch).await, Ok(0) | Err(_)) {
+                    return;
                 }
             }
-            Ok(())
         };
-        match tokio::time::timeout(LINGER, farewell).await {
-            Ok(done) => done,
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        }
+        // It has the answer: how it says goodbye is no longer of interest.
+        let _ = tokio::time::timeout(LINGER, drained).await;
+        Ok(())
     }
 }
 
