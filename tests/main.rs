@@ -3,4 +3,5 @@
 
 #![expect(clippy::indexing_slicing, reason = "a test fails by a panic")]
 
+mod clients;
 mod harness;
