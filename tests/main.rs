@@ -5,3 +5,4 @@
 
 mod clients;
 mod harness;
+mod proxy;
