@@ -1,0 +1,22 @@
+//! What the black-box tests share: a PKI for upstreams, a recording upstream, the sidecar as a child process, a client
+//! of our own, and the real clients. It never looks inside the crate, and it waits on events, never on the clock.
+
+pub(crate) mod agent;
+pub(crate) mod clients;
+pub(crate) mod pki;
+pub(crate) mod sidecar;
+pub(crate) mod upstream;
+
+use std::future::Future;
+use std::time::Duration;
+
+/// Longer than anything on loopback takes on a busy machine, and short enough that a hang is not a coffee break.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Waits for `event`, and fails the test with the name of what did not happen.
+pub(crate) async fn within<T>(what: &str, event: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(DEADLINE, event).await {
+        Ok(value) => value,
+        Err(_) => panic!("no {what} within {DEADLINE:?}"),
+    }
+}

@@ -1,0 +1,276 @@
+//! The real binary as a child process, started as an operator starts it and stopped when the test ends.
+//! Its output is kept in memory, for a test to search.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+
+use super::pki::{CaFile, Pki};
+use super::within;
+
+/// The binary under test.
+pub(crate) const EGRESS: &str = env!("CARGO_BIN_EXE_egress");
+
+/// A running `egress serve`. It is killed when it is dropped.
+pub(crate) struct Sidecar {
+    child: Child,
+    pid: Pid,
+    addr: SocketAddr,
+    log: Log,
+    dir: TempDir,
+    _upstream_ca: Arc<CaFile>,
+}
+
+impl Sidecar {
+    /// A sidecar with these routes, that trusts the certificates of `pki` upstream.
+    pub(crate) fn with_routes(pki: &Pki, routes: impl Into<String>) -> Builder {
+        Builder {
+            upstream_ca: pki.ca_file(),
+            routes: routes.into(),
+            environment: BTreeMap::new(),
+            arguments: Vec::new(),
+        }
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The value of HTTPS_PROXY.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// The bottle's CA certificate, which is the file that an agent trusts.
+    pub(crate) fn ca_cert(&self) -> PathBuf {
+        self.dir.path().join("ca").join("ca-cert.pem")
+    }
+
+    pub(crate) fn routes_file(&self) -> PathBuf {
+        self.dir.path().join("routes.yaml")
+    }
+
+    pub(crate) fn admin_socket(&self) -> PathBuf {
+        self.dir.path().join("admin.sock")
+    }
+
+    /// Everything that it printed so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.text()
+    }
+
+    /// Waits until a line of the log contains `needle`, and returns that line.
+    pub(crate) async fn logged(&self, needle: &str) -> String {
+        let mut changed = self.log.changed.subscribe();
+        within(&format!("log line with {needle:?}"), async {
+            loop {
+                changed.borrow_and_update();
+                if let Some(line) = self.log().lines().find(|line| line.contains(needle)) {
+                    return line.to_owned();
+                }
+                changed.changed().await.expect("the sidecar runs");
+            }
+        })
+        .await
+    }
+
+    /// Replaces the routes file by a rename, as an editor does. Takes effect with `sighup`.
+    pub(crate) fn write_routes(&self, routes: &str) {
+        let next = self.dir.path().join("routes.yaml.next");
+        std::fs::write(&next, routes).expect("the routes file is written");
+        std::fs::rename(&next, self.routes_file()).expect("the routes file is replaced");
+    }
+
+    pub(crate) fn sighup(&self) {
+        kill_process(self.pid, Signal::HUP).expect("the sidecar runs");
+    }
+
+    /// Asks it to stop, and waits for it. Returns the status and all that it printed.
+    pub(crate) async fn terminate(mut self) -> (ExitStatus, String) {
+        kill_process(self.pid, Signal::TERM).expect("the sidecar runs");
+        let status = within("exit after SIGTERM", self.child.wait()).await;
+        self.log.ended().await;
+        (status.expect("a child to wait for"), self.log())
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn is_up(&mut self) -> bool {
+        self.child
+            .try_wait()
+            .expect("a child to ask about")
+            .is_none()
+    }
+}
+
+/// A sidecar about to start.
+pub(crate) struct Builder {
+    upstream_ca: Arc<CaFile>,
+    routes: String,
+    environment: BTreeMap<String, String>,
+    arguments: Vec<String>,
+}
+
+impl Builder {
+    /// Puts a credential into a slot.
+    pub(crate) fn slot(self, name: &str, value: impl Into<String>) -> Self {
+        self.env(name, value)
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.environment.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// A further argument of `egress serve`.
+    pub(crate) fn arg(mut self, argument: impl Into<String>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    pub(crate) async fn start(self) -> Sidecar {
+        match self.try_start().await {
+            Ok(sidecar) => sidecar,
+            Err(failure) => panic!(
+                "the sidecar did not start ({}):\n{}",
+                failure.status, failure.log
+            ),
+        }
+    }
+
+    /// Starts it, and waits until it says that it is ready or ends.
+    pub(crate) async fn try_start(self) -> Result<Sidecar, StartFailure> {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let routes = dir.path().join("routes.yaml");
+        std::fs::write(&routes, &self.routes).expect("the routes file is written");
+        let mut child = self
+            .command(dir.path(), &routes)
+            .spawn()
+            .expect("/bin/sh runs");
+        let pid = child.id().expect("a running child");
+        let pid = Pid::from_raw(i32::try_from(pid).expect("a process id")).expect("a process id");
+        let log = Log::of(child.stderr.take().expect("a piped stderr"));
+        let ready = BufReader::new(child.stdout.take().expect("a piped stdout"));
+        match within("readiness of the sidecar", read_ready(ready)).await {
+            Some(addr) => Ok(Sidecar {
+                child,
+                pid,
+                addr,
+                log,
+                dir,
+                _upstream_ca: self.upstream_ca,
+            }),
+            None => {
+                let status = within("exit of the sidecar", child.wait()).await;
+                log.ended().await;
+                Err(StartFailure {
+                    status: status.expect("a child to wait for"),
+                    log: log.text(),
+                })
+            }
+        }
+    }
+
+    fn command(&self, dir: &Path, routes: &Path) -> Command {
+        // The shell makes descriptor 3 of the pipe that it got as stdout, sends stdout after stderr, and becomes the
+        // sidecar. It is the way to hand down a descriptor that needs no unsafe code.
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", "exec 3>&1 1>&2; exec \"$@\"", "sh", EGRESS, "serve"])
+            .arg("--routes")
+            .arg(routes)
+            .args([
+                "--listen",
+                "127.0.0.1:0",
+                "--ready-fd",
+                "3",
+                "--log-format",
+                "json",
+            ])
+            .arg("--ca-dir")
+            .arg(dir.join("ca"))
+            .arg("--upstream-ca")
+            .arg(self.upstream_ca.path())
+            .arg("--admin")
+            .arg(format!("unix:{}", dir.join("admin.sock").display()))
+            .args(&self.arguments)
+            .env_clear()
+            .envs(&self.environment)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        command
+    }
+}
+
+/// A sidecar that refused to start.
+#[derive(Debug)]
+pub(crate) struct StartFailure {
+    pub(crate) status: ExitStatus,
+    pub(crate) log: String,
+}
+
+/// Reads `LISTEN=addr` and `READY=1`. `None` where the pipe ends without them.
+async fn read_ready(ready: BufReader<tokio::process::ChildStdout>) -> Option<SocketAddr> {
+    let mut lines = ready.lines();
+    let mut addr = None;
+    while let Ok(Some(line)) = lines.next_line().await {
+        match line.split_once('=') {
+            Some(("LISTEN", value)) => {
+                addr = Some(value.parse().expect("LISTEN= is followed by an address"))
+            }
+            Some(("READY", "1")) => return Some(addr.expect("LISTEN= comes before READY=1")),
+            _ => panic!("unexpected line on the ready descriptor: {line:?}"),
+        }
+    }
+    None
+}
+
+/// A child's output, collected as it comes.
+#[derive(Clone)]
+struct Log {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    /// Bumped with every piece; true once the output has ended.
+    changed: watch::Sender<bool>,
+}
+
+impl Log {
+    fn of(mut output: tokio::process::ChildStderr) -> Self {
+        let log = Self {
+            bytes: Arc::default(),
+            changed: watch::Sender::new(false),
+        };
+        let sink = log.clone();
+        tokio::spawn(async move {
+            let mut piece = [0; 8192];
+            while let Ok(read @ 1..) = output.read(&mut piece).await {
+                sink.bytes
+                    .lock()
+                    .expect("no holder panicked")
+                    .extend_from_slice(&piece[..read]);
+                sink.changed.send_replace(false);
+            }
+            sink.changed.send_replace(true);
+        });
+        log
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().expect("no holder panicked")).into_owned()
+    }
+
+    async fn ended(&self) {
+        let mut changed = self.changed.subscribe();
+        within("end of the log", changed.wait_for(|ended| *ended))
+            .await
+            .expect("the reader holds a sender");
+    }
+}
