@@ -321,6 +321,49 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// The stable code that answers, logs and `explain` share.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Host => "host_not_allowed",
+            Self::Port => "port_not_allowed",
+            Self::Hazard(_) => "path_ambiguous",
+            Self::Path => "path_not_allowed",
+            Self::Method => "method_not_allowed",
+            Self::Query => "query_not_allowed",
+            Self::WebSocket => "websocket_not_allowed",
+        }
+    }
+
+    /// What failed, in words that repeat nothing of the request.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Host => "no route names this host",
+            Self::Port => "no route names this host with this port and scheme",
+            Self::Hazard(_) => "the path can be read in two ways",
+            Self::Path => "no route for this host admits this path",
+            Self::Method => "no route for this host and path admits this method",
+            Self::Query => "the route for this path has conditions on the query that do not hold",
+            Self::WebSocket => "the route does not admit WebSockets",
+        }
+    }
+
+    /// What can be done about it.
+    pub fn hint(self) -> &'static str {
+        match self {
+            Self::Host => "the operator can add a route for this host",
+            Self::Port => "the operator can add a route with this port and scheme",
+            Self::Hazard(_) => {
+                "send the path in plain form: no dot segments, empty segments, encoded slashes, backslashes or semicolons"
+            }
+            Self::Path => "the operator can add the path to the route's `path_allowlist`",
+            Self::Method => "the operator can add the method to the route's `methods`",
+            Self::Query => "the operator can change the route's `query`",
+            Self::WebSocket => {
+                "fall back to plain HTTP; the operator can set `websocket: true` on the route"
+            }
+        }
+    }
+
     fn nearness(self) -> u8 {
         match self {
             Self::Host => 0,
