@@ -1,3 +1,5 @@
 //! To be written.
 
+pub mod check;
 pub mod codex;
+pub mod explain;
