@@ -1,7 +1,9 @@
 //! The command line: one file a command. Each command says what it did by its exit code: 0 it is so, 1 what was asked
 //! about is not so, 2 usage or configuration, 3 runtime.
 
+pub mod check;
 pub mod codex;
+pub mod explain;
 pub mod reload;
 pub mod serve;
 pub mod status;
@@ -20,6 +22,8 @@ use crate::config::{Colour, Faults};
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(args) => serve::run(*args),
+        Command::Check(args) => check::run(args).map_err(Failure::runtime),
+        Command::Explain(args) => explain::run(args).map_err(Failure::runtime),
         Command::Status(args) => status::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Codex(command) => return codex::run(&command),
@@ -47,6 +51,10 @@ struct Cli {
 enum Command {
     /// Run the sidecar
     Serve(Box<serve::Args>),
+    /// Find everything that is wrong with a routes file
+    Check(check::Args),
+    /// Say which route decides a request, and why, without any network
+    Explain(explain::Args),
     /// Show what a running sidecar does: slots, counters, recent denials
     Status(status::Args),
     /// Have a running sidecar read its routes again, and wait for the result

@@ -7,7 +7,7 @@ use tracing_subscriber::fmt::format::FmtSpan;
 
 /// The log's form.
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
-pub enum LogFormat {
+pub(super) enum LogFormat {
     /// One line an event, for people
     #[default]
     Text,
@@ -16,7 +16,7 @@ pub enum LogFormat {
 }
 
 /// Begins logging. `filter` is in the form of `tracing-subscriber`'s `EnvFilter`.
-pub fn begin(format: LogFormat, filter: &str) {
+pub(super) fn begin(format: LogFormat, filter: &str) {
     let filter = EnvFilter::builder().parse_lossy(filter);
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let builder = tracing_subscriber::fmt()

@@ -7,7 +7,11 @@ use super::fault::{Fault, Span, shown};
 
 /// The keys of a map, each once.
 #[derive(Debug)]
-pub(super) struct Fields<'d>(Vec<Field<'d>>);
+pub(super) struct Fields<'d> {
+    found: Vec<Field<'d>>,
+    /// Keys that unknown ones were probably meant to be.
+    meant: Vec<&'static str>,
+}
 
 /// A key with its value.
 #[derive(Clone, Copy, Debug)]
@@ -23,13 +27,22 @@ pub(super) struct Keys {
     pub(super) of: &'static str,
     /// Its keys.
     pub(super) known: &'static [&'static str],
-    /// A hint for an unknown key, where there is a better one than the known key that looks most like it.
-    pub(super) hint: fn(&str) -> Option<String>,
+    /// What is known about an unknown key, where that is more than the known key that looks most like it.
+    pub(super) unknown: fn(&str) -> Option<Unknown>,
+}
+
+/// What an unknown key may be.
+pub(super) enum Unknown {
+    /// Another name for a known key.
+    Meant(&'static str),
+    /// Something that has a hint of its own.
+    Hint(String),
 }
 
 impl<'d> Fields<'d> {
     pub(super) fn read(map: &'d [Entry<'d>], keys: &Keys, faults: &mut Vec<Fault>) -> Self {
         let mut fields: Vec<Field<'d>> = Vec::with_capacity(map.len());
+        let mut meant = Vec::new();
         for entry in map {
             let span = entry.key.span;
             let Value::Scalar(Scalar { text, plain }) = &entry.key.value else {
@@ -47,7 +60,12 @@ impl<'d> Fields<'d> {
                 continue;
             }
             let Some(name) = keys.known.iter().copied().find(|known| known == text) else {
-                faults.push(unknown(span, text, keys));
+                let probable =
+                    (keys.unknown)(text).or_else(|| closest(text, keys.known).map(Unknown::Meant));
+                if let Some(Unknown::Meant(known)) = &probable {
+                    meant.push(*known);
+                }
+                faults.push(unknown(span, text, probable, keys));
                 continue;
             };
             if let Some(first) = fields.iter().find(|field| field.name == name) {
@@ -60,18 +78,28 @@ impl<'d> Fields<'d> {
                 node: &entry.value,
             });
         }
-        Self(fields)
+        Self {
+            found: fields,
+            meant,
+        }
     }
 
     pub(super) fn find(&self, name: &str) -> Option<Field<'d>> {
-        self.0.iter().find(|field| field.name == name).copied()
+        self.found.iter().find(|field| field.name == name).copied()
+    }
+
+    /// Whether a key is missing, and does not seem to be there under a wrong name, which has its fault already.
+    pub(super) fn lacks(&self, name: &str) -> bool {
+        self.find(name).is_none() && !self.meant.contains(&name)
     }
 }
 
-fn unknown(span: Span, text: &str, keys: &Keys) -> Fault {
-    let hint = (keys.hint)(text)
-        .or_else(|| closest(text, keys.known).map(|known| format!("did you mean `{known}`?")))
-        .unwrap_or_else(|| format!("{} has the keys {}", keys.of, listed(keys.known)));
+fn unknown(span: Span, text: &str, probable: Option<Unknown>, keys: &Keys) -> Fault {
+    let hint = match probable {
+        Some(Unknown::Meant(known)) => format!("did you mean `{known}`?"),
+        Some(Unknown::Hint(hint)) => hint,
+        None => format!("{} has the keys {}", keys.of, listed(keys.known)),
+    };
     let fault = Fault::new(span, format!("unknown key {}", shown(text)))
         .key(text)
         .hint(hint);

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 use std::io::IsTerminal as _;
+use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Element, Group, Level, Origin, Renderer, Snippet};
 use serde::Serialize;
@@ -109,52 +110,57 @@ impl Faults {
 
     /// The place, and the line where it may be shown.
     fn place<'r>(&'r self, fault: &Fault, span: Span, lines: &LineStarts) -> Vec<Element<'r>> {
-        let origin = Origin::path(one_line(&self.file))
-            .line(span.line as usize)
-            .char_column(span.column as usize);
-        let mut place = vec![origin.into()];
-        if !fault.quiet
-            && let Some((line, range)) = excerpt(&self.source, span, lines)
-        {
-            place.push(
-                Snippet::source(line)
-                    .line_start(span.line as usize)
-                    .annotation(AnnotationKind::Primary.span(range))
-                    .into(),
-            );
+        let file = one_line(&self.file);
+        let (line, column) = (span.line as usize, span.column as usize);
+        let shown = Some(())
+            .filter(|()| !fault.quiet)
+            .and_then(|()| excerpt(&self.source, span, lines));
+        let origin = Origin::path(file.clone()).line(line).char_column(column);
+        let Some(shown) = shown else {
+            return vec![origin.into()];
+        };
+        let snippet = Snippet::source(shown.text)
+            .line_start(line)
+            .annotation(AnnotationKind::Primary.span(shown.place));
+        if shown.whole {
+            vec![snippet.path(file).into()]
+        } else {
+            // The column in a window is not the column in the line.
+            vec![origin.into(), snippet.into()]
         }
-        place
     }
+}
+
+/// A line of the file, or a window of it, and where in it the place is.
+struct Excerpt<'s> {
+    text: &'s str,
+    place: Range<usize>,
+    whole: bool,
 }
 
 /// Most bytes of a line before and behind the place that is shown: a file in JSON may be one line of megabytes.
 const CONTEXT: usize = 120;
 
-/// The line of a place (a window of it, where it is long), and where in it the place is.
-fn excerpt<'s>(
-    source: &'s str,
-    span: Span,
-    lines: &LineStarts,
-) -> Option<(&'s str, std::ops::Range<usize>)> {
+fn excerpt<'s>(source: &'s str, span: Span, lines: &LineStarts) -> Option<Excerpt<'s>> {
     let start = (span.start as usize).min(source.len());
+    let end = (span.end as usize).clamp(start, start.saturating_add(CONTEXT));
     let (line_start, line_end) = lines.around(start, source)?;
     let mut from = line_start.max(start.saturating_sub(CONTEXT));
     while !source.is_char_boundary(from) {
         from += 1;
     }
-    let mut to = line_end.min(
-        (span.end as usize)
-            .max(start)
-            .saturating_add(CONTEXT)
-            .min(start.saturating_add(2 * CONTEXT)),
-    );
+    let mut to = line_end.min(end.saturating_add(CONTEXT)).max(from);
     while !source.is_char_boundary(to) {
         to -= 1;
     }
-    let window = source.get(from..to)?.trim_end_matches(['\r', '\n']);
-    let first = (start.checked_sub(from)?).min(window.len());
-    let last = ((span.end as usize).saturating_sub(from)).clamp(first, window.len());
-    Some((window, first..last))
+    let text = source.get(from..to)?.trim_end_matches(['\r', '\n']);
+    let first = start.checked_sub(from)?.min(text.len());
+    let last = end.saturating_sub(from).clamp(first, text.len());
+    Some(Excerpt {
+        text,
+        place: first..last,
+        whole: from == line_start,
+    })
 }
 
 /// Where the lines of a text begin.

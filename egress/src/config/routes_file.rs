@@ -14,7 +14,7 @@ use std::time::SystemTime;
 use super::authority::Authorities;
 use super::document::{self, Node, ScalarKind, Value};
 use super::fault::{Fault, Faults, Span};
-use super::fields::{Fields, Keys};
+use super::fields::{Fields, Keys, Unknown};
 use super::rule::{self, Entry};
 use crate::credential::{Environment, SlotName, Slots, Unusable};
 use crate::policy::{self, Policy};
@@ -112,12 +112,14 @@ pub struct Draft {
 const KEYS: Keys = Keys {
     of: "a routes file",
     known: &["routes"],
-    hint: |key| match key {
-        "bottles" | "agents" => {
-            Some("this is a manifest; `egress render-routes` makes a routes file of it".into())
-        }
-        "egress" => Some("a routes file begins with `routes:`".into()),
-        _ => None,
+    unknown: |key| {
+        Some(Unknown::Hint(match key {
+            "bottles" | "agents" => {
+                "this is a manifest; `egress render-routes` makes a routes file of it".into()
+            }
+            "egress" => "a routes file begins with `routes:`".into(),
+            _ => return None,
+        }))
     },
 };
 
@@ -273,11 +275,10 @@ fn routes_of<'d>(root: Option<&'d Node<'d>>, faults: &mut Vec<Fault>) -> &'d [No
             return &[];
         }
     };
-    let before = faults.len();
     let fields = Fields::read(map, &KEYS, faults);
     let Some(field) = fields.find("routes") else {
-        // After an unknown key or a syntax error, the key is there in all likelihood, and is what that fault is about.
-        if !broken && faults.len() == before {
+        // After a syntax error the key may have been still to come.
+        if !broken && fields.lacks("routes") {
             let fault = Fault::new(root.span, "the routes file has no `routes`");
             faults.push(fault.key("routes").hint(DENY_ALL));
         }

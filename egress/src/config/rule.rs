@@ -5,7 +5,7 @@ use http::header;
 use super::authority::Authorities;
 use super::document::{Node, Value};
 use super::fault::{Fault, Span, shown};
-use super::fields::{Field, Fields, Keys};
+use super::fields::{Field, Fields, Keys, Unknown};
 use super::values;
 use crate::credential::SlotName;
 use crate::route::host::{Host, HostPattern};
@@ -52,18 +52,20 @@ const KEYS: Keys = Keys {
         "upstream_ca",
         "description",
     ],
-    hint: unknown_key_hint,
+    unknown: unknown_key,
 };
 
-fn unknown_key_hint(key: &str) -> Option<String> {
+fn unknown_key(key: &str) -> Option<Unknown> {
     let meant = match key {
         "websocket_extensions" | "cookies" | "query_credentials" | "redact" => {
-            return Some(format!("`{key}` is not supported by this version"));
+            return Some(Unknown::Hint(format!(
+                "`{key}` is not supported by this version"
+            )));
         }
         "auth" | "role" | "pipelock" => {
-            return Some(format!(
+            return Some(Unknown::Hint(format!(
                 "`{key}` belongs in a manifest; a routes file has `auth_scheme` and `token_env`"
-            ));
+            )));
         }
         "path" | "paths" | "path_prefix" | "allow" | "allowlist" => "path_allowlist",
         "token" | "slot" | "env" | "token_ref" | "credential" => "token_env",
@@ -75,7 +77,7 @@ fn unknown_key_hint(key: &str) -> Option<String> {
         "resolve" => "connect_to",
         _ => return None,
     };
-    Some(format!("did you mean `{meant}`?"))
+    Some(Unknown::Meant(meant))
 }
 
 /// Reads a route.
@@ -214,15 +216,14 @@ fn read_optional<'d, T>(
 }
 
 fn read_host(fields: &Fields<'_>, route: Span, faults: &mut Vec<Fault>) -> Option<HostPattern> {
-    let Some(field) = fields.find("host") else {
+    if fields.lacks("host") {
         faults.push(
             Fault::new(route, "the route has no `host`")
                 .key("host")
                 .hint("write `host: api.example.com`, or `*.example.com` for one label below it"),
         );
-        return None;
-    };
-    values::host(field, faults)
+    }
+    values::host(fields.find("host")?, faults)
 }
 
 /// The credential of a route, and its slot also where something else about it is wrong.
@@ -245,14 +246,14 @@ fn read_injection(
     ];
     let (scheme_field, slot_field) = (fields.find("auth_scheme"), fields.find("token_env"));
     match (scheme_field, slot_field) {
-        (Some(scheme), None) => faults.push(
+        (Some(scheme), None) if fields.lacks("token_env") => faults.push(
             Fault::new(scheme.key, "`auth_scheme` without `token_env`")
                 .key("auth_scheme")
                 .hint(
                     "name the slot that holds the credential, such as `token_env: EGRESS_TOKEN_0`",
                 ),
         ),
-        (None, Some(slot)) => faults.push(
+        (None, Some(slot)) if fields.lacks("auth_scheme") => faults.push(
             Fault::new(slot.key, "`token_env` without `auth_scheme`")
                 .key("token_env")
                 .hint("add `auth_scheme: Bearer` (or Basic, token, raw)"),
@@ -276,7 +277,7 @@ fn read_injection(
     let user_field = fields.find("auth_user");
     let user = user_field.and_then(|field| values::auth_user(field, faults));
     match (form, user_field) {
-        (Some(Form::Basic), None) => {
+        (Some(Form::Basic), None) if fields.lacks("auth_user") => {
             if let Some(field) = scheme_field {
                 faults.push(field.fault("`auth_scheme: Basic` without `auth_user`").hint(
                     "add `auth_user`, such as `x-access-token` for git over HTTPS on GitHub",

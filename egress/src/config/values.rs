@@ -6,7 +6,7 @@ use http::Method;
 use http::header::{self, HeaderName};
 use ipnet::IpNet;
 
-use super::document::{Node, Value};
+use super::document::{Entry, Node, ScalarKind, Value};
 use super::fault::{Fault, Span, shown};
 use super::fields::{Field, Fields, Keys, closest, duplicate, listed};
 use crate::credential::SlotName;
@@ -221,7 +221,7 @@ pub(super) fn auth_user(field: Field<'_>, faults: &mut Vec<Fault>) -> Option<Str
 const PATTERN_KEYS: Keys = Keys {
     of: "a path pattern",
     known: &["regex"],
-    hint: |_| None,
+    unknown: |_| None,
 };
 
 /// Path patterns, with their places.
@@ -271,7 +271,7 @@ fn looks_like_regex(text: &str) -> bool {
 
 fn regex(
     field: Field<'_>,
-    map: &[super::document::Entry<'_>],
+    map: &[Entry<'_>],
     span: Span,
     faults: &mut Vec<Fault>,
 ) -> Option<PathPattern> {
@@ -386,7 +386,7 @@ pub(super) fn query(field: Field<'_>, faults: &mut Vec<Fault>) -> Option<Vec<(St
             faults.push(fault);
             continue;
         }
-        let empty = matches!(&entry.value.value, Value::Scalar(scalar) if scalar.plain && scalar.text.is_empty());
+        let empty = matches!(&entry.value.value, Value::Scalar(scalar) if scalar.kind() == ScalarKind::Null);
         if empty {
             let problem = format!("the query parameter {} has no value", shown(name));
             let fault = field.fault_in(entry.key.span, problem);

@@ -1,0 +1,174 @@
+//! `egress check`: whether a routes file can be put in force, and everything that is wrong with it.
+//!
+//! Exit: 0 it can, 1 it cannot. The faults go to stderr; the summary, or the JSON of either, to stdout.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use clap::ValueEnum;
+use serde_json::{Value, json};
+
+use crate::config::{self, Colour, Faults};
+use crate::credential::Environment;
+use crate::route::{Rule, Tls};
+
+/// Check a routes file, and list everything that is wrong with it
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The routes file
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// The form of the report
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Check that each slot has a usable value in this environment, too
+    #[arg(long)]
+    slots: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people: faults with their lines, and hints
+    Text,
+    /// For programs: one JSON object on stdout
+    Json,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  egress check routes.yaml
+  egress check --slots routes.yaml           # as `egress serve` would: the slots have to be there
+  egress check --format json routes.yaml     # {\"version\": 1, \"ok\": false, \"faults\": [...]}
+
+Exit status: 0 nothing is wrong, 1 something is, 2 usage.";
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// Output that cannot be written.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let draft = config::read(&args.file);
+    let checked = if args.slots {
+        let environment = Environment::take(draft.slots());
+        let policy = draft.into_policy(&environment, None, SystemTime::now());
+        policy.map(|policy| Summary::of(policy.routes.iter().map(|route| &route.rule)))
+    } else {
+        let file = draft.finish();
+        file.map(|file| Summary::of(file.rules.iter().map(|(rule, _)| rule)))
+    };
+    let output = Output {
+        file: &args.file.display().to_string(),
+        format: args.format,
+        colour: Colour::of_stderr(),
+    };
+    output.write(checked, &mut io::stdout().lock(), &mut io::stderr().lock())
+}
+
+/// How the outcome is told.
+struct Output<'a> {
+    file: &'a str,
+    format: Format,
+    colour: Colour,
+}
+
+impl Output<'_> {
+    fn write(
+        &self,
+        checked: Result<Summary, Faults>,
+        out: &mut dyn Write,
+        err: &mut dyn Write,
+    ) -> anyhow::Result<ExitCode> {
+        match (checked, self.format) {
+            (Ok(summary), Format::Text) => {
+                write!(out, "{}", summary.to_text(self.file))?;
+                Ok(ExitCode::SUCCESS)
+            }
+            (Ok(summary), Format::Json) => {
+                writeln!(out, "{:#}", summary.to_json(self.file))?;
+                Ok(ExitCode::SUCCESS)
+            }
+            (Err(faults), Format::Text) => {
+                let (count, plural) = (faults.len(), if faults.len() == 1 { "" } else { "s" });
+                writeln!(err, "{}\n", faults.to_text(self.colour))?;
+                writeln!(err, "{}: {count} error{plural}", self.file)?;
+                Ok(ExitCode::from(1))
+            }
+            (Err(faults), Format::Json) => {
+                writeln!(out, "{:#}", faults.to_json())?;
+                Ok(ExitCode::from(1))
+            }
+        }
+    }
+}
+
+/// What a good file says, on one screen.
+#[derive(Default)]
+struct Summary {
+    routes: usize,
+    passthrough: usize,
+    hosts: BTreeSet<String>,
+    slots: BTreeSet<String>,
+}
+
+impl Summary {
+    fn of<'r>(rules: impl Iterator<Item = &'r Rule>) -> Self {
+        let mut summary = Self::default();
+        for rule in rules {
+            summary.routes += 1;
+            summary.passthrough += usize::from(rule.tls == Tls::Passthrough);
+            summary.hosts.insert(rule.host.to_string());
+            let slot = rule.injection.as_ref().map(|injection| &injection.slot);
+            summary.slots.extend(slot.map(ToString::to_string));
+        }
+        summary
+    }
+
+    fn to_text(&self, name: &str) -> String {
+        let mut text = format!("{name}: ok\n  routes  {}", self.routes);
+        if self.passthrough > 0 {
+            text.push_str(&format!(" ({} passed through)", self.passthrough));
+        }
+        text.push('\n');
+        if self.routes == 0 {
+            text.push_str("  every request is denied\n");
+        }
+        for (title, names) in [("hosts", &self.hosts), ("slots", &self.slots)] {
+            text.push_str(&format!("  {title}   {}", names.len()));
+            text.push_str(&first_few(names));
+            text.push('\n');
+        }
+        text
+    }
+
+    fn to_json(&self, name: &str) -> Value {
+        json!({
+            "version": 1,
+            "ok": true,
+            "file": name,
+            "routes": self.routes,
+            "passthrough": self.passthrough,
+            "hosts": self.hosts,
+            "slots": self.slots,
+            "faults": [],
+        })
+    }
+}
+
+fn first_few(names: &BTreeSet<String>) -> String {
+    /// As many names as fit on a screen, one a line.
+    const MOST: usize = 16;
+    let mut text: String = names
+        .iter()
+        .take(MOST)
+        .map(|name| format!("\n            {name}"))
+        .collect();
+    if names.len() > MOST {
+        text.push_str(&format!("\n            and {} more", names.len() - MOST));
+    }
+    text
+}
