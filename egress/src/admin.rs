@@ -256,7 +256,8 @@ fn status(state: &State) -> Value {
     })
 }
 
-fn rfc3339(time: SystemTime) -> String {
+/// A time in UTC, to the second.
+pub fn rfc3339(time: SystemTime) -> String {
     let seconds = i64::try_from(unix_seconds(time)).unwrap_or(i64::MAX);
     OffsetDateTime::from_unix_timestamp(seconds)
         .ok()
