@@ -245,7 +245,7 @@ impl Drop for ProcessGroup {
 }
 
 /// Every variable that names a CA file to some client (clients without one read their own store).
-const CA_VARIABLES: &[&str] = &[
+pub(crate) const CA_VARIABLES: &[&str] = &[
     "AWS_CA_BUNDLE",
     "CARGO_HTTP_CAINFO",
     "CODEX_CA_CERTIFICATE",
