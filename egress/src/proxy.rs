@@ -191,8 +191,7 @@ async fn relay(
     let lasting = Lasting::new(&permit, generation);
 
     if kind == Kind::WebSocket {
-        let agent = hyper::upgrade::on(Request::from_parts(head.clone(), body));
-        return upgrade::open(state, permit, lasting, head, agent, record).await;
+        return upgrade::open(connection, &permit, lasting, head, record).await;
     }
     let upload = Upload::new(body, noted.received().clone(), state.limits.body_idle);
     let (answer, checkin) = state.upstream.send(&permit, lasting, head, upload).await?;

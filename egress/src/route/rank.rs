@@ -90,6 +90,10 @@ pub(super) fn sort(candidates: &mut [Candidate], ties: &mut Vec<Tie>) {
 }
 
 /// Gives each rule an identity, and the one it had before where nothing in it changed.
+#[expect(
+    clippy::mutable_key_type,
+    reason = "a rule holds header names, whose shared bytes never change"
+)]
 pub(super) fn identify(rules: Vec<(Rule, Line)>, previous: Option<&Routes>) -> Vec<Arc<Route>> {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let known: HashMap<&Rule, RouteId> = previous
