@@ -206,13 +206,13 @@ mod tests {
             (
                 &["GET", "https://api.test/v1/../x"],
                 "path_ambiguous",
-                Some(2),
+                Some(8),
                 Some("a dot segment"),
             ),
             (
                 &["GET", "https://api.test/v1/a%2fb"],
                 "path_ambiguous",
-                Some(2),
+                Some(8),
                 Some("an encoded slash"),
             ),
             (
