@@ -24,3 +24,6 @@ fn reason(error: &std::io::Error) -> String {
     let first = chars.next().map(|c| c.to_ascii_lowercase());
     first.into_iter().chain(chars).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,6 +30,12 @@ pub(super) struct Entry {
     pub(super) rule: Option<Rule>,
 }
 
+impl Entry {
+    pub(super) fn tls_mode(&self) -> Option<Tls> {
+        self.rule.as_ref().map(|rule| rule.tls)
+    }
+}
+
 const KEYS: Keys = Keys {
     of: "a route",
     known: &[
