@@ -16,6 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::admin;
 use crate::config::{Colour, Faults};
 
 /// Runs the command that the process's arguments name.
@@ -145,6 +146,13 @@ impl From<egress_ca::Error> for Failure {
             Some(hint) => failure.hint(hint),
             None => failure,
         }
+    }
+}
+
+impl From<admin::Error> for Failure {
+    fn from(error: admin::Error) -> Self {
+        let hint = error.hint();
+        Self::runtime(error).hint(hint)
     }
 }
 
