@@ -19,7 +19,7 @@ use super::upgrade::WebSocket;
 use super::{State, handle};
 use crate::audit::Client;
 use crate::route::Tls;
-use crate::route::target::{Origin, Via};
+use crate::route::target::{InvalidTarget, Origin, Via};
 
 /// What every request on a connection shares.
 #[derive(Debug)]
@@ -80,6 +80,20 @@ impl Connection {
         }
     }
 
+    /// Notes why hyper gave a connection up. What it could not parse it has answered with a bare 400 of its own.
+    fn broke_off(&self, error: &hyper::Error) {
+        if error.is_parse() {
+            let mut record = self.state.audit.begin(&self.client);
+            if let Via::Tunnel(origin) = &self.via {
+                record.asks_host(origin);
+            }
+            Reject::from(InvalidTarget::Form).note(&mut record);
+            record.detail(error);
+        } else {
+            tracing::debug!(%error, client = %self.client, "a client connection broke off");
+        }
+    }
+
     fn is_upheld(&self) -> bool {
         match &self.via {
             Via::Proxy => true,
@@ -112,7 +126,7 @@ where
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, client = %connection.client, "a client connection broke off");
+        connection.broke_off(&error);
     }
     let gate = http.into_parts().io.into_inner();
     if let Some(fault) = gate.refusal() {
@@ -156,7 +170,7 @@ where
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, client = %connection.client, "a client connection broke off");
+        connection.broke_off(&error);
     }
 }
 

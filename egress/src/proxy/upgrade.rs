@@ -26,7 +26,7 @@ use super::body::Download;
 use super::connection::{Connection, Takeover};
 use super::headers::strip_answer;
 use super::reject::{Cause, Reject};
-use super::socket::Prefixed;
+use super::socket::{Prefixed, Tally};
 use super::upstream::{Stream, address_h1};
 use crate::audit::{Record, Verdict};
 use crate::policy::Lasting;
@@ -165,19 +165,19 @@ pub async fn splice<A, U>(
     U: AsyncRead + AsyncWrite + Unpin,
 {
     let _open = state.count_splice();
-    let mut record = record;
+    let (mut agent, mut upstream) = (Tally::new(agent), Tally::new(upstream));
     let ended = tokio::select! {
-        copied = copy_bidirectional(agent, upstream) => copied.map_err(|error| ("connection_lost", error.to_string())),
-        () = state.revoked(lasting) => Err(("revoked", "a reload changed its route or credential".into())),
-        () = state.drained() => Err(("stopping", "the sidecar is stopping".into())),
+        copied = copy_bidirectional(&mut agent, &mut upstream) => {
+            copied.err().map(|error| ("connection_lost", error.to_string()))
+        }
+        () = state.revoked(lasting) => Some(("revoked", "a reload changed its route or credential".into())),
+        () = state.drained() => Some(("stopping", "the sidecar is stopping".into())),
     };
-    if let Some(record) = &mut record {
-        match ended {
-            Ok((up, down)) => {
-                record.add_received(up);
-                record.add_sent(down);
-            }
-            Err((code, detail)) => record.ended(code, detail),
+    if let Some(mut record) = record {
+        record.add_received(agent.read);
+        record.add_sent(upstream.read);
+        if let Some((code, detail)) = ended {
+            record.ended(code, detail);
         }
     }
 }

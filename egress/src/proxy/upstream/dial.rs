@@ -24,6 +24,7 @@ use crate::addr;
 use crate::credential::Secret;
 use crate::proxy::limits::Limits;
 use crate::proxy::reject::{Cause, Reject};
+use crate::route::path::percent_decoded;
 use crate::route::target::{Origin, Scheme};
 use crate::route::{ConnectTo, Permit};
 
@@ -320,5 +321,10 @@ mod tests {
         let proxy = url("http://user:p%40ss@proxy.test:3128/").unwrap();
         assert_eq!(proxy.to_string(), "http://proxy.test:3128");
         assert!(!format!("{proxy:?}").contains("p%40ss"));
+        let request = proxy.connect_request("api.test:443").unwrap();
+        assert_eq!(
+            request.headers()["proxy-authorization"],
+            "Basic dXNlcjpwQHNz"
+        );
     }
 }
