@@ -257,8 +257,13 @@ impl FromStr for ProxyUrl {
         };
         let origin =
             Origin::parse(Scheme::Http, authority).map_err(|_| InvalidProxyUrl::Authority)?;
-        let authorization =
-            user.map(|pair| Secret::new(format!("Basic {}", BASE64_STANDARD.encode(pair))));
+        let basic = |pair: &str| {
+            Secret::new(format!(
+                "Basic {}",
+                BASE64_STANDARD.encode(percent_decoded(pair))
+            ))
+        };
+        let authorization = user.map(basic);
         Ok(Self {
             origin,
             authorization,
