@@ -3,9 +3,12 @@
 
 pub(crate) mod agent;
 pub(crate) mod clients;
+pub(crate) mod forward;
 pub(crate) mod pki;
+pub(crate) mod scripted;
 pub(crate) mod sidecar;
 pub(crate) mod upstream;
+pub(crate) mod versions;
 
 use std::future::Future;
 use std::time::Duration;

@@ -10,8 +10,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::HOST;
+use http::header::{HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Request, Response, Uri, request};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::timeout;
@@ -76,6 +77,7 @@ impl Upstream {
                 None => (self.connect(permit, &key).await?, false),
             };
             address(&mut request, permit, connection.speaks_h2())?;
+            frame(&mut request);
             let sent = timeout(self.limits.answer, connection.try_send(request));
             match sent
                 .await
@@ -236,6 +238,19 @@ fn address<B>(request: &mut Request<B>, permit: &Permit, h2: bool) -> Result<(),
     }
     *request.uri_mut() = uri.build().map_err(invalid)?;
     Ok(())
+}
+
+/// Spells out the framing of a body without a length. hyper would leave the body of a GET or HEAD out otherwise.
+fn frame(request: &mut Request<Upload>) {
+    let body = request.body();
+    let is_known = body.is_end_stream() || body.size_hint().exact().is_some();
+    if request.version() == http::Version::HTTP_11 && !is_known {
+        let chunked = HeaderValue::from_static("chunked");
+        request.headers_mut().insert(TRANSFER_ENCODING, chunked);
+    } else {
+        // An unsent request may have been framed for another connection.
+        request.headers_mut().remove(TRANSFER_ENCODING);
+    }
 }
 
 /// Prepares a handshake that takes an HTTP/1.1 connection over.
