@@ -178,6 +178,8 @@ async fn relay(
     noted.permitted(&permit);
 
     let (mut head, body) = request.into_parts();
+    // hyper's server keeps things there that its client would act on.
+    head.extensions.clear();
     let injection = permit.route().rule.injection.as_ref();
     headers::strip(&mut head.headers, injection);
     let mut generation = None;
