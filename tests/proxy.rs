@@ -1,4 +1,6 @@
 //! What the sidecar must do on the wire, with an agent of our own that can misbehave.
 
+mod identity;
 mod lifecycle;
+mod paths;
 mod transport;

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -36,6 +37,7 @@ pub struct Connection {
     /// Who sends them.
     pub client: Client,
     hangup: Notify,
+    forfeited: AtomicBool,
 }
 
 impl Connection {
@@ -46,12 +48,19 @@ impl Connection {
             via,
             client,
             hangup: Notify::new(),
+            forfeited: AtomicBool::new(false),
         })
     }
 
     /// Takes no further request on this connection. Those under way finish.
     pub fn hang_up(&self) {
+        self.forfeited.store(true, Ordering::Relaxed);
         self.hangup.notify_one();
+    }
+
+    /// Whether the client forfeited the connection. HTTP/2 takes streams until the client has seen the GOAWAY.
+    pub fn is_forfeited(&self) -> bool {
+        self.forfeited.load(Ordering::Relaxed)
     }
 
     /// Resolves once no further request is taken: the sidecar stops, the tunnel's route is gone, or the client forfeited
