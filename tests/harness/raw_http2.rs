@@ -38,7 +38,8 @@ impl RawHttp2 {
         let tunnel = agent.tunnel(&format!("{host}:443"), host, &["h2"]).await;
         let mut stream = tunnel.expect("a tunnel");
         let mut hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-        hello.extend(frame(SETTINGS, 0, 0, &[]));
+        // SETTINGS_HEADER_TABLE_SIZE is 0, so that no answer refers to one before it.
+        hello.extend(frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0]));
         stream.write_all(&hello).await.expect("the sidecar reads");
         Self {
             stream,
@@ -154,7 +155,7 @@ fn status(block: &[u8]) -> Option<u16> {
             .get(usize::from(indexed - 0x88))
             .copied(),
         // `:status` by name, its value as three digits in Huffman code: 5 bits for 0 to 2, 6 for 3 to 9.
-        [0x48, length, rest @ ..] if length & 0x80 != 0 => {
+        [0x48 | 0x08 | 0x18, length, rest @ ..] if length & 0x80 != 0 => {
             let mut bits = rest
                 .iter()
                 .take(usize::from(length & 0x7f))

@@ -382,6 +382,22 @@ async fn a_method_that_no_route_names_is_refused() {
         assert_eq!(refusal.status, 400, "{method}: {refusal:?}");
     }
     assert!(rig.upstream.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_route_without_methods_admits_the_common_ones() {
+    let pki = Pki::new();
+    let upstream = Upstream::tls(&pki).start(async |call| {
+        let body = if call.seen.method == "HEAD" {
+            ""
+        } else {
+            "fine"
+        };
+        let mut answer = upstream::text(200, body);
+        answer.headers_mut().insert("content-length", 4.into());
+        answer
+    });
+    let rig = Rig::around(&pki, upstream.await, ROUTES, |builder| builder).await;
     for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"] {
         let mut http = RawHttp2::open(&rig.agent, "bare.test").await;
         let fields: [(&str, &[u8]); 4] = [
@@ -392,10 +408,8 @@ async fn a_method_that_no_route_names_is_refused() {
         ];
         let ended = http.request(&fields).await;
         assert_eq!(ended.status, Some(200), "{method}: {ended:?}");
-        assert_eq!(
-            rig.upstream.seen().last().expect("a request").method,
-            method
-        );
+        let last = rig.upstream.seen().last().expect("a request").clone();
+        assert_eq!(last.method, method);
     }
 }
 
