@@ -158,6 +158,9 @@ async fn relay(
         return Err(Reject::new(Cause::Stopping));
     };
     noted.arrived(request.method(), &connection.via);
+    if connection.is_forfeited() {
+        return Err(Reject::new(Cause::Forfeited));
+    }
     if let Via::Proxy = connection.via {
         state.access.check(request.headers())?;
     }

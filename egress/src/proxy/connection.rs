@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{Request, Response};
@@ -31,6 +32,7 @@ pub struct Connection {
     /// Who sends them.
     pub client: Client,
     hangup: Notify,
+    forfeited: AtomicBool,
     takeover: Mutex<Option<Takeover>>,
 }
 
@@ -52,17 +54,24 @@ impl Connection {
             client,
             hangup: Notify::new(),
             takeover: Mutex::default(),
+            forfeited: AtomicBool::new(false),
         })
     }
 
     /// Takes no further request on this connection. Those under way finish.
     pub fn hang_up(&self) {
+        self.forfeited.store(true, Ordering::Relaxed);
         self.hangup.notify_one();
     }
 
     /// Says what the connection is for after the answer that is about to be given.
     pub fn take_over(&self, takeover: Takeover) {
         *self.takeover.lock().unwrap_or_else(PoisonError::into_inner) = Some(takeover);
+    }
+
+    /// Whether the client forfeited the connection. HTTP/2 takes streams until the client has seen the GOAWAY.
+    pub fn is_forfeited(&self) -> bool {
+        self.forfeited.load(Ordering::Relaxed)
     }
 
     /// Resolves once no further request is taken: the sidecar stops, the tunnel's route is gone, or the client forfeited

@@ -23,8 +23,8 @@ pub enum Fault {
     /// The method is not a token, or absurdly long.
     #[error("the method is not a token")]
     Method,
-    /// A control, space, non-ASCII or `#` in the request target.
-    #[error("the request target holds a byte that no URI may hold")]
+    /// A control, space, non-ASCII or `#` in the request target, or an authority that is none.
+    #[error("the request target is no URI")]
     Target,
     /// A version other than HTTP/1.1 and HTTP/1.0.
     #[error("the version is neither HTTP/1.1 nor HTTP/1.0")]
