@@ -6,6 +6,7 @@ mod authority;
 mod document;
 mod fault;
 mod fields;
+mod paths;
 mod report;
 mod routes_file;
 mod rule;

@@ -16,7 +16,7 @@ use crate::credential::Secret;
 use crate::route::{AuthScheme, Injection};
 
 /// Headers in which clients are known to carry credentials.
-const CREDENTIALS: [HeaderName; 6] = [
+pub const CREDENTIALS: [HeaderName; 6] = [
     AUTHORIZATION,
     PROXY_AUTHORIZATION,
     HeaderName::from_static("x-api-key"),

@@ -136,6 +136,8 @@ fn ties_in_one_line_of_json_are_told_apart() {
 fn a_line_that_may_hold_a_token_is_not_shown() {
     for text in [
         "routes:\n  - host: a.test\n    auth_scheme: Bearer\n    token_env: sk-s3cr3t\n",
+        "routes:\n  - host: https://me:s3cr3t@a.test/\n",
+        "routes:\n  - host: a.test\n    connect_to: http://me:s3cr3t@b.test:80\n",
         "routes:\n  - host: a.test\n    token: s3cr3t\n",
         "routes:\n  - host: a.test\n    api_key: s3cr3t\n",
         "routes:\n  - host: a.test\n    auth_scheme: Basic\n    token_env: A\n    auth_user: me:s3cr3t\n",
@@ -201,6 +203,13 @@ fn an_error_in_the_syntax_does_not_hide_what_stands_before_it() {
     assert_eq!(problems.len(), 2, "{problems:?}");
     assert_eq!(problems[0], "unknown key `prot`");
     assert!(problems[1].starts_with("not valid YAML"), "{problems:?}");
+}
+
+#[test]
+fn a_route_with_a_fault_is_not_held_against_others() {
+    let found = faults("routes:\n  - host: a.test\n    prot: 8443\n  - host: a.test\n");
+    let problems: Vec<&str> = found.iter().map(|fault| &*fault.problem).collect();
+    assert_eq!(problems, ["unknown key `prot`"]);
 }
 
 /// Pieces that bring random texts near to being routes files.
