@@ -158,6 +158,9 @@ async fn relay(
         return Err(Reject::new(Cause::Stopping));
     };
     noted.arrived(request.method(), &connection.via);
+    if connection.is_forfeited() {
+        return Err(Reject::new(Cause::Forfeited));
+    }
     if let Via::Proxy = connection.via {
         state.access.check(request.headers())?;
     }
@@ -178,6 +181,8 @@ async fn relay(
     noted.permitted(&permit);
 
     let (mut head, body) = request.into_parts();
+    // hyper's server keeps things there that its client would act on.
+    head.extensions.clear();
     let injection = permit.route().rule.injection.as_ref();
     headers::strip(&mut head.headers, injection);
     let mut generation = None;
@@ -191,8 +196,7 @@ async fn relay(
     let lasting = Lasting::new(&permit, generation);
 
     if kind == Kind::WebSocket {
-        let agent = hyper::upgrade::on(Request::from_parts(head.clone(), body));
-        return upgrade::open(state, permit, lasting, head, agent, record).await;
+        return upgrade::open(connection, &permit, lasting, head, record).await;
     }
     let upload = Upload::new(body, noted.received().clone(), state.limits.body_idle);
     let (answer, checkin) = state.upstream.send(&permit, lasting, head, upload).await?;

@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 use super::pki::{CaFile, Pki};
-use super::within;
+use super::{command, within};
 
 /// The binary under test.
 pub(crate) const EGRESS: &str = env!("CARGO_BIN_EXE_egress");
@@ -62,6 +62,22 @@ impl Sidecar {
         self.dir.path().join("admin.sock")
     }
 
+    /// The directory of its files, which goes when it does.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// What `egress status --json` says.
+    pub(crate) async fn status(&self) -> serde_json::Value {
+        let admin = format!("unix:{}", self.admin_socket().display());
+        let done = command::egress(["status", "--json", "--admin", &admin]).await;
+        serde_json::from_str(&done.stdout).unwrap_or_else(|_| panic!("no status: {done:?}"))
+    }
+
     /// Everything that it printed so far.
     pub(crate) fn log(&self) -> String {
         self.log.text()
@@ -93,10 +109,19 @@ impl Sidecar {
         kill_process(self.pid, Signal::HUP).expect("the sidecar runs");
     }
 
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid, signal).expect("the sidecar runs");
+    }
+
     /// Asks it to stop, and waits for it. Returns the status and all that it printed.
-    pub(crate) async fn terminate(mut self) -> (ExitStatus, String) {
-        kill_process(self.pid, Signal::TERM).expect("the sidecar runs");
-        let status = within("exit after SIGTERM", self.child.wait()).await;
+    pub(crate) async fn terminate(self) -> (ExitStatus, String) {
+        self.signal(Signal::TERM);
+        self.exit().await
+    }
+
+    /// Waits for its end. Returns the status and all that it printed.
+    pub(crate) async fn exit(mut self) -> (ExitStatus, String) {
+        let status = within("exit of the sidecar", self.child.wait()).await;
         self.log.ended().await;
         (status.expect("a child to wait for"), self.log())
     }
@@ -224,9 +249,11 @@ async fn read_ready(ready: BufReader<tokio::process::ChildStdout>) -> Option<Soc
     let mut addr = None;
     while let Ok(Some(line)) = lines.next_line().await {
         match line.split_once('=') {
-            Some(("LISTEN", value)) => {
+            // Listeners that a test adds come after the harness's own, and may be Unix sockets.
+            Some(("LISTEN", value)) if addr.is_none() => {
                 addr = Some(value.parse().expect("LISTEN= is followed by an address"))
             }
+            Some(("LISTEN", _)) => {}
             Some(("READY", "1")) => return Some(addr.expect("LISTEN= comes before READY=1")),
             _ => panic!("unexpected line on the ready descriptor: {line:?}"),
         }

@@ -157,6 +157,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let draft = config::read(&args.routes);
     let environment = Environment::take(draft.slots());
     let confinement = confine::apply();
+    confine::raise_file_limit();
     logging::begin(args.log_format, &args.log);
     let policy = draft.into_policy(&environment, None, SystemTime::now())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -39,6 +39,8 @@ pub enum Cause {
     Framing(Fault),
     /// The request names no origin, or more than one.
     Target(InvalidTarget),
+    /// An earlier request on the connection was such that no further one is taken.
+    Forfeited,
     /// A header name with an underscore, or one that is no token.
     HeaderName,
     /// `Expect` with anything but `100-continue`.
@@ -220,7 +222,10 @@ impl Cause {
             Self::Framing(fault) => {
                 StatusCode::from_u16(fault.status()).unwrap_or(StatusCode::BAD_REQUEST)
             }
-            Self::Target(InvalidTarget::Misdirected) => StatusCode::MISDIRECTED_REQUEST,
+            // Both tell a client that another connection may do (RFC 9110, section 15.5.20).
+            Self::Target(InvalidTarget::Misdirected) | Self::Forfeited => {
+                StatusCode::MISDIRECTED_REQUEST
+            }
             Self::Target(_) | Self::HeaderName | Self::Handshake => StatusCode::BAD_REQUEST,
             // No HTTP answer can carry these two; the log shows what the status would be.
             Self::ServerName => StatusCode::MISDIRECTED_REQUEST,
@@ -252,6 +257,7 @@ impl Cause {
             Self::Framing(fault) => fault.code(),
             Self::Target(InvalidTarget::Misdirected) => "misdirected_request",
             Self::Target(_) => "bad_target",
+            Self::Forfeited => "connection_forfeited",
             Self::HeaderName => "bad_header_name",
             Self::Expectation => "bad_expectation",
             Self::Handshake => "bad_handshake",
@@ -280,6 +286,7 @@ impl Cause {
         match self {
             Self::Framing(_)
             | Self::Target(_)
+            | Self::Forfeited
             | Self::HeaderName
             | Self::Expectation
             | Self::Handshake
@@ -314,7 +321,9 @@ impl Cause {
                 "speak plain HTTP to the proxy itself: its URL begins with http://"
             }
             Self::Framing(_) => "send plain HTTP/1.1 as RFC 9112 describes it",
-            Self::Target(InvalidTarget::Misdirected) => "open a tunnel of its own to each host",
+            Self::Target(InvalidTarget::Misdirected) | Self::Forfeited => {
+                "open a tunnel of its own to each host"
+            }
             Self::Target(_) => {
                 "this is a forward proxy: set HTTPS_PROXY and HTTP_PROXY to it and name one host"
             }
@@ -356,7 +365,7 @@ impl Cause {
     pub fn ends_connection(self) -> bool {
         matches!(
             self,
-            Self::Framing(_) | Self::Target(_) | Self::Stopping | Self::Handshake
+            Self::Framing(_) | Self::Target(_) | Self::Forfeited | Self::Stopping | Self::Handshake
         )
     }
 }
@@ -369,6 +378,7 @@ impl fmt::Display for Cause {
                 "a request inside this tunnel names another host"
             }
             Self::Target(_) => "the request does not name one host in the form that a proxy takes",
+            Self::Forfeited => "an earlier request on this connection named another host",
             Self::HeaderName => "a header name is not allowed",
             Self::Expectation => "the expectation cannot be met",
             Self::Handshake => "the upgrade is no WebSocket handshake",

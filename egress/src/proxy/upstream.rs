@@ -7,11 +7,14 @@ mod pool;
 mod tls;
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::header::HOST;
+use http::header::{HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Request, Response, Uri, request};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::timeout;
@@ -70,19 +73,21 @@ impl Upstream {
         };
         let whole = body.whole();
         let mut request = Request::from_parts(head, body);
+        let mut waiting = self.pool.checkout(&key).await;
         loop {
-            let (mut connection, reused) = match self.pool.checkout(&key).await {
-                Some(connection) => (connection, true),
-                None => (self.connect(permit, &key).await?, false),
+            let reused = waiting.is_some();
+            let mut connection = match waiting.take() {
+                Some(connection) => connection,
+                None => self.connect(permit, &key).await?,
             };
             address(&mut request, permit, connection.speaks_h2())?;
-            let sent = timeout(self.limits.answer, connection.try_send(request));
-            match sent
-                .await
-                .map_err(|_| Reject::new(Cause::UpstreamTimeout).at(origin))?
-            {
-                Ok(response) => return Ok((response, self.pool.checkin(key, connection, whole))),
-                Err(mut failed) => match failed.take_message() {
+            frame(&mut request);
+            let sending = connection.try_send(request);
+            match self.answer_in_time(sending, &whole).await {
+                Some(Ok(response)) => {
+                    return Ok((response, self.pool.checkin(key, connection, whole)));
+                }
+                Some(Err(mut failed)) => match failed.take_message() {
                     Some(unsent) if reused => request = unsent,
                     _ => {
                         return Err(Reject::new(Cause::UpstreamProtocol)
@@ -90,6 +95,27 @@ impl Upstream {
                             .because(failed.into_error()));
                     }
                 },
+                None => {
+                    return Err(Reject::new(Cause::UpstreamTimeout)
+                        .at(origin)
+                        .because("no answer in time"));
+                }
+            }
+        }
+    }
+
+    /// Waits for an answer's head. The time counts from the end of the request: an upload may take as long as it moves.
+    async fn answer_in_time<T>(
+        &self,
+        sending: impl Future<Output = T>,
+        whole: &AtomicBool,
+    ) -> Option<T> {
+        let mut sending = pin!(sending);
+        loop {
+            match timeout(self.limits.answer, sending.as_mut()).await {
+                Ok(answer) => return Some(answer),
+                Err(_) if whole.load(Ordering::Acquire) => return None,
+                Err(_) => {}
             }
         }
     }
@@ -132,8 +158,9 @@ impl Upstream {
 
     async fn connect(&self, permit: &Permit, key: &Key) -> Result<Connection, Reject> {
         // One dial at a time to an origin that is known to speak HTTP/2: the others share the connection that it makes.
+        // Nobody waits for longer than a dial may take, or a dead upstream would cost its callers one wait after the other.
         let _turn = match self.pool.turn(key) {
-            Some(turn) => Some(turn.lock_owned().await),
+            Some(turn) => timeout(self.limits.connect, turn.lock_owned()).await.ok(),
             None => None,
         };
         if let Some(shared) = self.pool.shared(key) {
@@ -236,6 +263,19 @@ fn address<B>(request: &mut Request<B>, permit: &Permit, h2: bool) -> Result<(),
     }
     *request.uri_mut() = uri.build().map_err(invalid)?;
     Ok(())
+}
+
+/// Spells out the framing of a body without a length. hyper would leave the body of a GET or HEAD out otherwise.
+fn frame(request: &mut Request<Upload>) {
+    let body = request.body();
+    let is_known = body.is_end_stream() || body.size_hint().exact().is_some();
+    if request.version() == http::Version::HTTP_11 && !is_known {
+        let chunked = HeaderValue::from_static("chunked");
+        request.headers_mut().insert(TRANSFER_ENCODING, chunked);
+    } else {
+        // An unsent request may have been framed for another connection.
+        request.headers_mut().remove(TRANSFER_ENCODING);
+    }
 }
 
 /// Prepares a handshake that takes an HTTP/1.1 connection over.

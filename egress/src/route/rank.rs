@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::path::{PathPattern, hex_value};
+use super::path::{PathPattern, percent_decoded};
 use super::{Line, Route, RouteId, Routes, Rule, Tie};
 
 /// A route together with one of its path patterns: what is ranked and asked.
@@ -90,6 +90,10 @@ pub(super) fn sort(candidates: &mut [Candidate], ties: &mut Vec<Tie>) {
 }
 
 /// Gives each rule an identity, and the one it had before where nothing in it changed.
+#[expect(
+    clippy::mutable_key_type,
+    reason = "a rule holds header names, whose shared bytes never change"
+)]
 pub(super) fn identify(rules: Vec<(Rule, Line)>, previous: Option<&Routes>) -> Vec<Arc<Route>> {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let known: HashMap<&Rule, RouteId> = previous
@@ -132,20 +136,5 @@ pub(super) fn query_admits(conditions: &[(String, String)], query: Option<&str>)
 
 /// Decodes `application/x-www-form-urlencoded` text; a broken encoding stays as it is, and so equals no condition.
 fn form_decoded(text: &str) -> Vec<u8> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [byte, tail @ ..] = rest {
-        rest = tail;
-        match (byte, tail) {
-            (b'+', _) => decoded.push(b' '),
-            (b'%', [high, low, tail @ ..])
-                if let (Some(high), Some(low)) = (hex_value(*high), hex_value(*low)) =>
-            {
-                decoded.push(high << 4 | low);
-                rest = tail;
-            }
-            _ => decoded.push(*byte),
-        }
-    }
-    decoded
+    percent_decoded(&text.replace('+', " "))
 }

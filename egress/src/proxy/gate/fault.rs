@@ -23,8 +23,8 @@ pub enum Fault {
     /// The method is not a token, or absurdly long.
     #[error("the method is not a token")]
     Method,
-    /// A control, space, non-ASCII or `#` in the request target.
-    #[error("the request target holds a byte that no URI may hold")]
+    /// A control, space, non-ASCII or `#` in the request target, or an authority that is none.
+    #[error("the request target is no URI")]
     Target,
     /// A version other than HTTP/1.1 and HTTP/1.0.
     #[error("the version is neither HTTP/1.1 nor HTTP/1.0")]
@@ -124,37 +124,37 @@ impl Fault {
     /// The name of the fault in logs, metrics and the body of the refusal. Stable.
     pub fn code(self) -> &'static str {
         match self {
-            Self::TlsHello => "tls-hello",
-            Self::Http2Preface => "http2-preface",
-            Self::LeadingLine => "leading-line",
-            Self::RequestLine => "request-line",
-            Self::Method => "method",
-            Self::Target => "target",
-            Self::Version => "version",
-            Self::BareLf => "bare-lf",
-            Self::BareCr => "bare-cr",
-            Self::Control => "control-byte",
-            Self::ObsFold => "obs-fold",
-            Self::FieldName => "field-name",
-            Self::SpaceBeforeColon => "space-before-colon",
-            Self::ContentLength => "content-length",
-            Self::RepeatedContentLength => "repeated-content-length",
-            Self::TransferEncoding => "transfer-encoding",
-            Self::RepeatedTransferEncoding => "repeated-transfer-encoding",
-            Self::LengthAndEncoding => "length-and-encoding",
-            Self::EncodingInHttp10 => "encoding-in-http10",
-            Self::UpgradeWithBody => "upgrade-with-body",
-            Self::HeadTooLarge => "head-too-large",
-            Self::TooManyFields => "too-many-fields",
-            Self::TruncatedHead => "truncated-head",
-            Self::HeadTimeout => "head-timeout",
-            Self::ChunkSize => "chunk-size",
-            Self::ChunkExtension => "chunk-extension",
-            Self::ChunkEnd => "chunk-end",
-            Self::Trailer => "trailer",
-            Self::TrailersTooLarge => "trailers-too-large",
-            Self::TruncatedBody => "truncated-body",
-            Self::BodyTimeout => "body-timeout",
+            Self::TlsHello => "tls_hello",
+            Self::Http2Preface => "http2_preface",
+            Self::LeadingLine => "leading_line",
+            Self::RequestLine => "bad_request_line",
+            Self::Method => "bad_method",
+            Self::Target => "bad_target_byte",
+            Self::Version => "bad_version",
+            Self::BareLf => "bare_lf",
+            Self::BareCr => "bare_cr",
+            Self::Control => "control_byte",
+            Self::ObsFold => "obs_fold",
+            Self::FieldName => "bad_field_name",
+            Self::SpaceBeforeColon => "space_before_colon",
+            Self::ContentLength => "bad_content_length",
+            Self::RepeatedContentLength => "repeated_content_length",
+            Self::TransferEncoding => "bad_transfer_encoding",
+            Self::RepeatedTransferEncoding => "repeated_transfer_encoding",
+            Self::LengthAndEncoding => "length_and_encoding",
+            Self::EncodingInHttp10 => "encoding_in_http10",
+            Self::UpgradeWithBody => "upgrade_with_body",
+            Self::HeadTooLarge => "head_too_large",
+            Self::TooManyFields => "too_many_fields",
+            Self::TruncatedHead => "truncated_head",
+            Self::HeadTimeout => "head_timeout",
+            Self::ChunkSize => "bad_chunk_size",
+            Self::ChunkExtension => "chunk_extension",
+            Self::ChunkEnd => "bad_chunk_end",
+            Self::Trailer => "bad_trailer",
+            Self::TrailersTooLarge => "trailers_too_large",
+            Self::TruncatedBody => "truncated_body",
+            Self::BodyTimeout => "body_timeout",
         }
     }
 

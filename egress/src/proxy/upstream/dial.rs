@@ -24,6 +24,7 @@ use crate::addr;
 use crate::credential::Secret;
 use crate::proxy::limits::Limits;
 use crate::proxy::reject::{Cause, Reject};
+use crate::route::path::percent_decoded;
 use crate::route::target::{Origin, Scheme};
 use crate::route::{ConnectTo, Permit};
 
@@ -256,8 +257,13 @@ impl FromStr for ProxyUrl {
         };
         let origin =
             Origin::parse(Scheme::Http, authority).map_err(|_| InvalidProxyUrl::Authority)?;
-        let authorization =
-            user.map(|pair| Secret::new(format!("Basic {}", BASE64_STANDARD.encode(pair))));
+        let basic = |pair: &str| {
+            Secret::new(format!(
+                "Basic {}",
+                BASE64_STANDARD.encode(percent_decoded(pair))
+            ))
+        };
+        let authorization = user.map(basic);
         Ok(Self {
             origin,
             authorization,
@@ -320,5 +326,10 @@ mod tests {
         let proxy = url("http://user:p%40ss@proxy.test:3128/").unwrap();
         assert_eq!(proxy.to_string(), "http://proxy.test:3128");
         assert!(!format!("{proxy:?}").contains("p%40ss"));
+        let request = proxy.connect_request("api.test:443").unwrap();
+        assert_eq!(
+            request.headers()["proxy-authorization"],
+            "Basic dXNlcjpwQHNz"
+        );
     }
 }
