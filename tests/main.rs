@@ -5,6 +5,7 @@
 
 mod cli;
 mod clients;
+mod docs;
 mod harness;
 mod layers;
 mod proxy;
