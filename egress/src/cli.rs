@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod codex;
+pub mod demo;
 pub mod explain;
 pub mod reload;
 pub mod serve;
@@ -24,6 +25,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(*args),
         Command::Check(args) => check::run(args).map_err(Failure::runtime),
         Command::Explain(args) => explain::run(args).map_err(Failure::runtime),
+        Command::Demo(args) => demo::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Codex(command) => return codex::run(&command),
@@ -49,6 +51,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show the whole thing at work, on this machine alone, and test it on the way
+    Demo(demo::Args),
     /// Run the sidecar
     Serve(Box<serve::Args>),
     /// Find everything that is wrong with a routes file
