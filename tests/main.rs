@@ -4,5 +4,6 @@
 #![expect(clippy::indexing_slicing, reason = "a test fails by a panic")]
 
 mod clients;
+mod demo;
 mod harness;
 mod proxy;

@@ -50,6 +50,13 @@ impl Upstream {
                 Failure::runtime(error).hint("the demo needs a free port on loopback")
             })?;
         let address = listener.local_addr().map_err(Failure::runtime)?;
+        // A listener comes up on a loopback that is down, too; only a connection shows it.
+        let reached = TcpStream::connect(address).await;
+        reached
+            .with_context(|| format!("cannot connect to {address}"))
+            .map_err(|error| {
+                Failure::runtime(error).hint("bring loopback up with `ip link set lo up`")
+            })?;
         let (ca_pem, tls) = tls(host)
             .context("the demo's upstream has no certificate")
             .map_err(Failure::runtime)?;
