@@ -169,6 +169,10 @@ impl Answering {
         }
     }
 
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// Reads it to its end.
     pub(super) async fn whole(mut self) -> Result<Answer, Unlike> {
         let mut body = Vec::new();
@@ -226,7 +230,7 @@ impl Answer {
         Some(body.get("error")?.get("code")?.as_str()?.to_owned())
     }
 
-    /// What is told of a refusal.
+    /// The status, and what is told of a refusal.
     pub(super) fn refusal(&self) -> String {
         match self.code() {
             Some(code) => format!("{} {code}", self.status.as_u16()),

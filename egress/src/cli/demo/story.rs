@@ -1,5 +1,6 @@
 //! The steps, in the order in which they are told. Each shows first what was observed, and then holds it to the claim.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -90,7 +91,7 @@ impl Story<'_> {
         self.screen
             .title("1. An admitted request goes on with the real token instead of the placeholder");
         let answer = self.ask(tunnel, "/v1/models", Told::WithHeaders).await?;
-        let seen = self.arrival(1)?;
+        let seen = self.arrival(1, &answer.refusal())?;
         self.screen.side("upstream gets", &seen.line());
         let arrived = PLACEHOLDERS.map(|(name, _)| match seen.all(name).as_slice() {
             [] => format!("no {name}"),
@@ -133,7 +134,7 @@ impl Story<'_> {
         let outcome = self.sidecar.reloaded().await?;
         self.screen.side("egress logs", &outcome);
         let answer = self.ask(tunnel, "/v2/models", Told::Briefly).await?;
-        let seen = self.arrival(before + 1)?;
+        let seen = self.arrival(before + 1, &answer.refusal())?;
         self.accepted(&answer, &seen)
     }
 
@@ -144,7 +145,7 @@ impl Story<'_> {
         let request = self.request(upstream::STREAM)?;
         self.announce(&request, Told::Briefly);
         let mut answer = tunnel.begin(request).await?;
-        let seen = self.arrival(before + 1)?;
+        let seen = self.arrival(before + 1, &answer.status())?;
         claim(
             self.is_injected(&seen),
             "the upstream did not get the token",
@@ -245,12 +246,17 @@ impl Story<'_> {
         self.screen.side("", &sent.collect::<Vec<_>>().join("; "));
     }
 
-    /// The newest request at the upstream, which is to be the `number`th.
-    fn arrival(&self, number: usize) -> Result<Seen, Unlike> {
+    /// The newest request at the upstream, which is to be the `number`th. Otherwise what the agent got instead tells why.
+    fn arrival(&self, number: usize, answer: &dyn Display) -> Result<Seen, Unlike> {
         let mut seen = self.upstream.seen();
-        let count = seen.len();
-        let otherwise = || Unlike(format!("the upstream got {count} requests, not {number}"));
-        seen.pop().filter(|_| count == number).ok_or_else(otherwise)
+        if seen.len() != number {
+            let count = seen.len();
+            let what =
+                format!("the agent got {answer}, the upstream {count} requests and not {number}");
+            return Err(Unlike(what));
+        }
+        seen.pop()
+            .ok_or_else(|| Unlike("the upstream got nothing".into()))
     }
 
     fn is_injected(&self, seen: &Seen) -> bool {
@@ -279,7 +285,7 @@ impl Story<'_> {
 
     /// Shows an answer, and claims that it is the sidecar's refusal and that the upstream heard nothing.
     fn refused(&mut self, answer: &Answer, code: &str, before: usize) -> Result<(), Unlike> {
-        let reached = self.upstream.seen().len() - before;
+        let reached = self.upstream.seen().len().saturating_sub(before);
         let heard = match reached {
             0 => "nothing".to_owned(),
             more => format!("{more} requests"),
