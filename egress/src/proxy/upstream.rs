@@ -7,7 +7,9 @@ mod pool;
 mod tls;
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::header::{HOST, TRANSFER_ENCODING};
@@ -69,7 +71,7 @@ impl Upstream {
             lasting,
             origin: origin.clone(),
         };
-        let whole = body.whole();
+        let (whole, received) = (body.whole(), body.received());
         let mut request = Request::from_parts(head, body);
         loop {
             let (mut connection, reused) = match self.pool.checkout(&key).await {
@@ -78,12 +80,15 @@ impl Upstream {
             };
             address(&mut request, permit, connection.speaks_h2())?;
             frame(&mut request);
-            let sent = timeout(self.limits.answer, connection.try_send(request));
-            match sent
+            let sent = self
+                .answered(connection.try_send(request), &received)
                 .await
-                .map_err(|_| Reject::new(Cause::UpstreamTimeout).at(origin))?
-            {
-                Ok(response) => return Ok((response, self.pool.checkin(key, connection, whole))),
+                .ok_or_else(|| Reject::new(Cause::UpstreamTimeout).at(origin))?;
+            match sent {
+                Ok(response) => {
+                    let early = !whole.load(Ordering::Acquire);
+                    return Ok((response, self.pool.checkin(key, connection, early)));
+                }
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) if reused => request = unsent,
                     _ => {
@@ -92,6 +97,24 @@ impl Upstream {
                             .because(failed.into_error()));
                     }
                 },
+            }
+        }
+    }
+
+    /// Waits for an answer for as long as the deadline allows, beginning anew while the upload still moves.
+    async fn answered<T>(
+        &self,
+        answer: impl Future<Output = T>,
+        received: &AtomicU64,
+    ) -> Option<T> {
+        let mut answer = pin!(answer);
+        loop {
+            let before = received.load(Ordering::Relaxed);
+            if let Ok(answer) = timeout(self.limits.answer, answer.as_mut()).await {
+                return Some(answer);
+            }
+            if received.load(Ordering::Relaxed) == before {
+                return None;
             }
         }
     }

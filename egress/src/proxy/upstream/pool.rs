@@ -123,21 +123,17 @@ impl Pool {
         lock(&place.shared).push(shared.clone());
     }
 
-    /// What brings a connection back after its exchange.
-    pub(super) fn checkin(
-        &self,
-        key: Key,
-        connection: Connection,
-        whole: Arc<AtomicBool>,
-    ) -> Checkin {
+    /// What brings a connection back after its exchange. It does not come back after an `early` answer, one that began
+    /// before its request had ended: nobody knows where on such a connection the next message begins.
+    pub(super) fn checkin(&self, key: Key, connection: Connection, early: bool) -> Checkin {
         match connection {
             Connection::H1(sender) => {
-                let place = Arc::downgrade(&self.place(&key));
-                Checkin(Back::H1 {
-                    place,
-                    sender,
-                    whole,
-                })
+                let place = if early {
+                    Weak::new()
+                } else {
+                    Arc::downgrade(&self.place(&key))
+                };
+                Checkin(Back::H1 { place, sender })
             }
             Connection::H2(_, stream) => Checkin(Back::H2 { _stream: stream }),
         }
@@ -234,7 +230,6 @@ enum Back {
     H1 {
         place: Weak<Place>,
         sender: http1::SendRequest<Upload>,
-        whole: Arc<AtomicBool>,
     },
     H2 {
         _stream: Stream,
@@ -244,20 +239,13 @@ enum Back {
 impl Checkin {
     /// Call it when the answer was read to its end.
     pub fn complete(self) {
-        let Back::H1 {
-            place,
-            sender,
-            whole,
-        } = self.0
-        else {
+        let Back::H1 { place, sender } = self.0 else {
             return;
         };
-        // An answer that came before its request was through leaves a connection of which nobody knows where the next
-        // message begins; and a place that a reload dropped takes nothing back.
-        if !whole.load(Ordering::Acquire) || sender.is_closed() {
+        // A place that a reload dropped takes nothing back.
+        let Some(place) = place.upgrade().filter(|_| !sender.is_closed()) else {
             return;
-        }
-        let Some(place) = place.upgrade() else { return };
+        };
         let mut waiting = lock(&place.waiting);
         if waiting.len() < MAX_WAITING {
             waiting.push(Waiting {
