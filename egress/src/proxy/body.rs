@@ -78,8 +78,7 @@ impl Body for Upload {
                     this.received
                         .fetch_add(data.len() as u64, Ordering::Relaxed);
                     // At the declared length HTTP/2 may owe an empty frame yet, which an HTTP/1.1 upstream never waits for.
-                    if this.incoming.is_end_stream()
-                        || this.incoming.size_hint().exact() == Some(0)
+                    if this.incoming.is_end_stream() || this.incoming.size_hint().exact() == Some(0)
                     {
                         this.whole.store(true, Ordering::Release);
                     }

@@ -23,7 +23,7 @@ pub use self::dial::{Dialer, ProxyUrl, Stream};
 pub use self::pool::{Checkin, Pool};
 pub use self::tls::{Roots, TlsClients, TlsFault};
 
-use self::pool::{Connection, Key};
+use self::pool::{Connection, Home, Key};
 use self::tls::Alpn;
 use super::body::Upload;
 use super::limits::Limits;
@@ -72,11 +72,12 @@ impl Upstream {
             origin: origin.clone(),
         };
         let (whole, received) = (body.whole(), body.received());
+        let home = self.pool.home(&key);
         let mut request = Request::from_parts(head, body);
         loop {
             let (mut connection, reused) = match self.pool.checkout(&key).await {
                 Some(connection) => (connection, true),
-                None => (self.connect(permit, &key).await?, false),
+                None => (self.connect(permit, &key, &home).await?, false),
             };
             address(&mut request, permit, connection.speaks_h2())?;
             frame(&mut request);
@@ -86,8 +87,10 @@ impl Upstream {
                 .ok_or_else(|| Reject::new(Cause::UpstreamTimeout).at(origin))?;
             match sent {
                 Ok(response) => {
+                    // Nobody knows where the next message begins on a connection whose answer overtook its request.
                     let early = !whole.load(Ordering::Acquire);
-                    return Ok((response, self.pool.checkin(key, connection, early)));
+                    let home = if early { Home::default() } else { home };
+                    return Ok((response, connection.checkin(home)));
                 }
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) if reused => request = unsent,
@@ -155,7 +158,7 @@ impl Upstream {
         self.pool.reap();
     }
 
-    async fn connect(&self, permit: &Permit, key: &Key) -> Result<Connection, Reject> {
+    async fn connect(&self, permit: &Permit, key: &Key, home: &Home) -> Result<Connection, Reject> {
         // One dial at a time to an origin that is known to speak HTTP/2: the others share the connection that it makes.
         let _turn = match self.pool.turn(key) {
             Some(turn) => Some(turn.lock_owned().await),
@@ -171,7 +174,7 @@ impl Upstream {
         let tls = self.secure(permit, tcp, Alpn::Any).await?;
         if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
             let connection = self.handshake_h2(permit, Stream::Right(tls)).await?;
-            self.pool.share(key, &connection);
+            home.share(&connection);
             return Ok(connection);
         }
         self.handshake_h1(permit, Stream::Right(tls)).await
