@@ -1,6 +1,10 @@
 //! What the sidecar must do on the wire, with an agent of our own that can misbehave.
 
+mod credentials;
+mod framing;
 mod identity;
 mod lifecycle;
 mod paths;
+mod refusals;
+mod slots;
 mod transport;

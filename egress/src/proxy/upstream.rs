@@ -68,7 +68,7 @@ impl Upstream {
             lasting,
             origin: origin.clone(),
         };
-        let whole = body.whole();
+        let (whole, fault) = (body.whole(), body.fault());
         let mut request = Request::from_parts(head, body);
         loop {
             let (mut connection, reused) = match self.pool.checkout(&key).await {
@@ -85,9 +85,14 @@ impl Upstream {
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) if reused => request = unsent,
                     _ => {
-                        return Err(Reject::new(Cause::UpstreamProtocol)
-                            .at(origin)
-                            .because(failed.into_error()));
+                        // By the agent's own body, where the gate cut it off; else by the upstream.
+                        let reject = match fault.get() {
+                            Some(fault) => Reject::new(Cause::Framing(*fault)),
+                            None => {
+                                Reject::new(Cause::UpstreamProtocol).because(failed.into_error())
+                            }
+                        };
+                        return Err(reject.at(origin));
                     }
                 },
             }
