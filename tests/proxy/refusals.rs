@@ -13,7 +13,7 @@ use crate::harness::upstream::{self, Upstream};
 use crate::harness::within;
 
 const ROUTES: &str = "\
-- {host: api.test, path_allowlist: [/v1/], methods: [GET, POST], query: {}, auth_scheme: Bearer, token_env: EGRESS_TOKEN_0, websocket: false, connect_to: 'UPSTREAM'}
+- {host: api.test, path_allowlist: [/v1/], methods: [GET, POST], auth_scheme: Bearer, token_env: EGRESS_TOKEN_0, websocket: false, connect_to: 'UPSTREAM'}
 - {host: bare.test, connect_to: 'UPSTREAM'}
 - {host: down.test, connect_to: '127.0.0.1:1'}
 - {host: private.test, connect_to: 'localhost:1'}

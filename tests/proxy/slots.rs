@@ -52,8 +52,8 @@ async fn every_unusable_slot_is_named_at_once_and_no_value_is_shown() {
         ("SCHEME_B", format!("basic {value}"), "its scheme's name"),
         ("BOTH", value.into(), "both as a value and as a file"),
         ("EXPIRED", expired.clone(), "has expired"),
-        ("NO_FILE", String::new(), "cannot be read"),
-        ("EMPTY_FILE", String::new(), "is empty"),
+        ("GONE", String::new(), "cannot be read"),
+        ("BLANK", String::new(), "is empty"),
         ("TWO_LINES", String::new(), "cannot stand in a header"),
         ("DIRECTORY", String::new(), "cannot be read"),
     ];
@@ -68,11 +68,8 @@ async fn every_unusable_slot_is_named_at_once_and_no_value_is_shown() {
     for (name, value, _) in &slots {
         builder = match *name {
             "MISSING" => builder,
-            "NO_FILE" => builder.env(
-                "NO_FILE_FILE",
-                dir.path().join("none").display().to_string(),
-            ),
-            "EMPTY_FILE" => builder.env("EMPTY_FILE_FILE", file("empty", "\n")),
+            "GONE" => builder.env("GONE_FILE", dir.path().join("none").display().to_string()),
+            "BLANK" => builder.env("BLANK_FILE", file("empty", "\n")),
             "TWO_LINES" => builder.env(
                 "TWO_LINES_FILE",
                 file("two", &format!("{value}x\n{value}\n")),
