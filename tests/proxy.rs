@@ -1,10 +1,12 @@
 //! What the sidecar must do on the wire, with an agent of our own that can misbehave.
 
+mod access;
 mod credentials;
 mod framing;
 mod identity;
 mod lifecycle;
 mod paths;
 mod refusals;
+mod routes_file;
 mod slots;
 mod transport;
