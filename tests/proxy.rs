@@ -7,6 +7,8 @@ mod identity;
 mod lifecycle;
 mod paths;
 mod refusals;
+mod reloading;
 mod routes_file;
 mod slots;
+mod stopping;
 mod transport;
