@@ -26,6 +26,7 @@ pub(crate) struct Sidecar {
     addr: SocketAddr,
     log: Log,
     dir: TempDir,
+    ca_dir: PathBuf,
     _upstream_ca: Arc<CaFile>,
 }
 
@@ -37,6 +38,7 @@ impl Sidecar {
             routes: routes.into(),
             environment: BTreeMap::new(),
             arguments: Vec::new(),
+            ca_dir: None,
         }
     }
 
@@ -51,7 +53,7 @@ impl Sidecar {
 
     /// The bottle's CA certificate, which is the file that an agent trusts.
     pub(crate) fn ca_cert(&self) -> PathBuf {
-        self.dir.path().join("ca").join("ca-cert.pem")
+        self.ca_dir.join("ca-cert.pem")
     }
 
     pub(crate) fn routes_file(&self) -> PathBuf {
@@ -160,9 +162,16 @@ pub(crate) struct Builder {
     routes: String,
     environment: BTreeMap<String, String>,
     arguments: Vec<String>,
+    ca_dir: Option<PathBuf>,
 }
 
 impl Builder {
+    /// Another directory for the bottle's CA than one of its own.
+    pub(crate) fn ca_dir(mut self, dir: &Path) -> Self {
+        self.ca_dir = Some(dir.to_owned());
+        self
+    }
+
     /// Puts a credential into a slot.
     pub(crate) fn slot(self, name: &str, value: impl Into<String>) -> Self {
         self.env(name, value)
@@ -208,6 +217,7 @@ impl Builder {
                 pid,
                 addr,
                 log,
+                ca_dir: self.ca_dir.unwrap_or_else(|| dir.path().join("ca")),
                 dir,
                 _upstream_ca: self.upstream_ca,
             }),
@@ -239,7 +249,7 @@ impl Builder {
                 "json",
             ])
             .arg("--ca-dir")
-            .arg(dir.join("ca"))
+            .arg(self.ca_dir.clone().unwrap_or_else(|| dir.join("ca")))
             .arg("--upstream-ca")
             .arg(self.upstream_ca.path())
             .arg("--admin")

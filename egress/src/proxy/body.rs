@@ -4,8 +4,8 @@
 
 use std::error::Error;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::gate::fault::Fault;
 use super::upstream::Checkin;
 use crate::audit::Record;
 
@@ -28,6 +29,7 @@ pub struct Upload {
     incoming: Incoming,
     received: Arc<AtomicU64>,
     whole: Arc<AtomicBool>,
+    fault: Arc<OnceLock<Fault>>,
     stall: Stall,
 }
 
@@ -39,6 +41,7 @@ impl Upload {
             incoming,
             received,
             whole,
+            fault: Arc::default(),
             stall: Stall::new(patience),
         }
     }
@@ -46,6 +49,9 @@ impl Upload {
     /// The counter of its bytes.
     pub fn received(&self) -> Arc<AtomicU64> {
         self.received.clone()
+    /// What the gate found wrong with the body, once it has. hyper forgets it on the way through HTTP/2.
+    pub fn fault(&self) -> Arc<OnceLock<Fault>> {
+        self.fault.clone()
     }
 
     /// A flag that is set once the body has been read to its end.
@@ -70,7 +76,12 @@ impl Body for Upload {
                     this.whole.store(true, Ordering::Release);
                     None
                 }
-                Some(Err(error)) => Some(Err(error.into())),
+                Some(Err(error)) => {
+                    if let Some(fault) = Fault::find(&error) {
+                        _ = this.fault.set(fault);
+                    }
+                    Some(Err(error.into()))
+                }
                 Some(Ok(frame)) => {
                     let Some(data) = frame.data_ref() else {
                         continue;

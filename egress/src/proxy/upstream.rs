@@ -74,6 +74,7 @@ impl Upstream {
         };
         let (whole, received) = (body.whole(), body.received());
         let home = self.pool.home(&key);
+        let (whole, fault) = (body.whole(), body.fault());
         let mut request = Request::from_parts(head, body);
         let mut waiting = self.pool.checkout(&key).await;
         loop {
@@ -107,9 +108,14 @@ impl Upstream {
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) if reused => request = unsent,
                     _ => {
-                        return Err(Reject::new(Cause::UpstreamProtocol)
-                            .at(origin)
-                            .because(failed.into_error()));
+                        // By the agent's own body, where the gate cut it off; else by the upstream.
+                        let reject = match fault.get() {
+                            Some(fault) => Reject::new(Cause::Framing(*fault)),
+                            None => {
+                                Reject::new(Cause::UpstreamProtocol).because(failed.into_error())
+                            }
+                        };
+                        return Err(reject.at(origin));
                     }
                 },
                 None => {
