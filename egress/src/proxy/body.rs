@@ -49,6 +49,8 @@ impl Upload {
     /// The counter of its bytes.
     pub fn received(&self) -> Arc<AtomicU64> {
         self.received.clone()
+    }
+
     /// What the gate found wrong with the body, once it has. hyper forgets it on the way through HTTP/2.
     pub fn fault(&self) -> Arc<OnceLock<Fault>> {
         self.fault.clone()

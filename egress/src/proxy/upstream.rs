@@ -9,7 +9,6 @@ mod tls;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -72,40 +71,26 @@ impl Upstream {
             lasting,
             origin: origin.clone(),
         };
-        let (whole, received) = (body.whole(), body.received());
+        let (whole, received, fault) = (body.whole(), body.received(), body.fault());
         let home = self.pool.home(&key);
-        let (whole, fault) = (body.whole(), body.fault());
         let mut request = Request::from_parts(head, body);
         let mut waiting = self.pool.checkout(&key).await;
         loop {
             let reused = waiting.is_some();
             let mut connection = match waiting.take() {
                 Some(connection) => connection,
-                None => self.connect(permit, &key).await?,
+                None => self.connect(permit, &key, &home).await?,
             };
             address(&mut request, permit, connection.speaks_h2())?;
             frame(&mut request);
-            let sending = connection.try_send(request);
-            match self.answer_in_time(sending, &whole).await {
+            match self.answered(connection.try_send(request), &received).await {
                 Some(Ok(response)) => {
-                    return Ok((response, self.pool.checkin(key, connection, whole)));
-                }
-                Some(Err(mut failed)) => match failed.take_message() {
-            let (mut connection, reused) = match self.pool.checkout(&key).await {
-                Some(connection) => (connection, true),
-                None => (self.connect(permit, &key, &home).await?, false),
-            let sent = self
-                .answered(connection.try_send(request), &received)
-                .await
-                .ok_or_else(|| Reject::new(Cause::UpstreamTimeout).at(origin))?;
-            match sent {
-                Ok(response) => {
                     // Nobody knows where the next message begins on a connection whose answer overtook its request.
                     let early = !whole.load(Ordering::Acquire);
                     let home = if early { Home::default() } else { home };
                     return Ok((response, connection.checkin(home)));
                 }
-                Err(mut failed) => match failed.take_message() {
+                Some(Err(mut failed)) => match failed.take_message() {
                     Some(unsent) if reused => request = unsent,
                     _ => {
                         // By the agent's own body, where the gate cut it off; else by the upstream.
@@ -119,26 +104,9 @@ impl Upstream {
                     }
                 },
                 None => {
-                    return Err(Reject::new(Cause::UpstreamTimeout)
-                        .at(origin)
-                        .because("no answer in time"));
+                    let reject = Reject::new(Cause::UpstreamTimeout).at(origin);
+                    return Err(reject.because("no answer in time"));
                 }
-            }
-        }
-    }
-
-    /// Waits for an answer's head. The time counts from the end of the request: an upload may take as long as it moves.
-    async fn answer_in_time<T>(
-        &self,
-        sending: impl Future<Output = T>,
-        whole: &AtomicBool,
-    ) -> Option<T> {
-        let mut sending = pin!(sending);
-        loop {
-            match timeout(self.limits.answer, sending.as_mut()).await {
-                Ok(answer) => return Some(answer),
-                Err(_) if whole.load(Ordering::Acquire) => return None,
-                Err(_) => {}
             }
         }
     }
