@@ -5,6 +5,7 @@
 
 mod cli;
 mod clients;
+mod demo;
 mod docs;
 mod harness;
 mod layers;

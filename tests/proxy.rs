@@ -1,12 +1,20 @@
 //! What the sidecar must do on the wire, with an agent of our own that can misbehave.
 
+mod access;
+mod credentials;
 mod dialling;
+mod framing;
 mod identity;
 mod lifecycle;
 mod passthrough;
 mod paths;
 mod pooling;
 mod protocols;
+mod refusals;
+mod reloading;
+mod routes_file;
+mod slots;
+mod stopping;
 mod streaming;
 mod transport;
 mod upstream_proxy;

@@ -5,6 +5,7 @@ pub mod ca;
 pub mod check;
 pub mod codex;
 pub mod completions;
+pub mod demo;
 pub mod env;
 pub mod explain;
 pub mod man;
@@ -32,6 +33,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(*args),
         Command::Check(args) => check::run(args).map_err(Failure::runtime),
         Command::Explain(args) => explain::run(args).map_err(Failure::runtime),
+        Command::Demo(args) => demo::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Env(args) => env::run(&args),
@@ -70,6 +72,8 @@ Exit status: 0 it is so, 1 what was asked about is not so, 2 usage or configurat
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show the whole thing at work, on this machine alone, and test it on the way
+    Demo(demo::Args),
     /// Run the sidecar
     Serve(Box<serve::Args>),
     /// Find everything that is wrong with a routes file

@@ -26,6 +26,7 @@ pub(crate) struct Sidecar {
     addr: SocketAddr,
     log: Log,
     dir: TempDir,
+    ca_dir: PathBuf,
     _upstream_ca: Arc<CaFile>,
 }
 
@@ -37,6 +38,7 @@ impl Sidecar {
             routes: routes.into(),
             environment: BTreeMap::new(),
             arguments: Vec::new(),
+            ca_dir: None,
         }
     }
 
@@ -51,7 +53,7 @@ impl Sidecar {
 
     /// The bottle's CA certificate, which is the file that an agent trusts.
     pub(crate) fn ca_cert(&self) -> PathBuf {
-        self.dir.path().join("ca").join("ca-cert.pem")
+        self.ca_dir.join("ca-cert.pem")
     }
 
     pub(crate) fn routes_file(&self) -> PathBuf {
@@ -83,19 +85,38 @@ impl Sidecar {
         self.log.text()
     }
 
-    /// Waits until a line of the log contains `needle`, and returns that line.
-    pub(crate) async fn logged(&self, needle: &str) -> String {
+    /// Waits until at least `count` lines of the log contain `needle`, and returns all that do.
+    pub(crate) async fn logged_times(&self, needle: &str, count: usize) -> Vec<String> {
         let mut changed = self.log.changed.subscribe();
-        within(&format!("log line with {needle:?}"), async {
+        within(&format!("{count} log lines with {needle:?}"), async {
             loop {
                 changed.borrow_and_update();
-                if let Some(line) = self.log().lines().find(|line| line.contains(needle)) {
-                    return line.to_owned();
+                let log = self.log();
+                let lines = log.lines().filter(|line| line.contains(needle));
+                let lines: Vec<_> = lines.map(str::to_owned).collect();
+                if lines.len() >= count {
+                    return lines;
                 }
                 changed.changed().await.expect("the sidecar runs");
             }
         })
         .await
+    }
+
+    /// The most memory that it ever held, in KiB.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid.as_raw_nonzero());
+        let status = std::fs::read_to_string(path).expect("the sidecar runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let value = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        value
+            .and_then(|value| value.parse().ok())
+            .expect("a size in kB")
+    }
+
+    /// Waits until a line of the log contains `needle`, and returns that line.
+    pub(crate) async fn logged(&self, needle: &str) -> String {
+        self.logged_times(needle, 1).await.swap_remove(0)
     }
 
     /// Replaces the routes file by a rename, as an editor does. Takes effect with `sighup`.
@@ -141,9 +162,16 @@ pub(crate) struct Builder {
     routes: String,
     environment: BTreeMap<String, String>,
     arguments: Vec<String>,
+    ca_dir: Option<PathBuf>,
 }
 
 impl Builder {
+    /// Another directory for the bottle's CA than one of its own.
+    pub(crate) fn ca_dir(mut self, dir: &Path) -> Self {
+        self.ca_dir = Some(dir.to_owned());
+        self
+    }
+
     /// Puts a credential into a slot.
     pub(crate) fn slot(self, name: &str, value: impl Into<String>) -> Self {
         self.env(name, value)
@@ -189,6 +217,7 @@ impl Builder {
                 pid,
                 addr,
                 log,
+                ca_dir: self.ca_dir.unwrap_or_else(|| dir.path().join("ca")),
                 dir,
                 _upstream_ca: self.upstream_ca,
             }),
@@ -220,7 +249,7 @@ impl Builder {
                 "json",
             ])
             .arg("--ca-dir")
-            .arg(dir.join("ca"))
+            .arg(self.ca_dir.clone().unwrap_or_else(|| dir.join("ca")))
             .arg("--upstream-ca")
             .arg(self.upstream_ca.path())
             .arg("--admin")

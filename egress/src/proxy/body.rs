@@ -4,8 +4,8 @@
 
 use std::error::Error;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::gate::fault::Fault;
 use super::upstream::Checkin;
 use crate::audit::Record;
 
@@ -28,6 +29,7 @@ pub struct Upload {
     incoming: Incoming,
     received: Arc<AtomicU64>,
     whole: Arc<AtomicBool>,
+    fault: Arc<OnceLock<Fault>>,
     stall: Stall,
 }
 
@@ -39,8 +41,17 @@ impl Upload {
             incoming,
             received,
             whole,
+            fault: Arc::default(),
             stall: Stall::new(patience),
         }
+    }
+
+    /// The counter of its bytes.
+    pub fn received(&self) -> Arc<AtomicU64> {
+        self.received.clone()
+    /// What the gate found wrong with the body, once it has. hyper forgets it on the way through HTTP/2.
+    pub fn fault(&self) -> Arc<OnceLock<Fault>> {
+        self.fault.clone()
     }
 
     /// A flag that is set once the body has been read to its end.
@@ -65,14 +76,21 @@ impl Body for Upload {
                     this.whole.store(true, Ordering::Release);
                     None
                 }
-                Some(Err(error)) => Some(Err(error.into())),
+                Some(Err(error)) => {
+                    if let Some(fault) = Fault::find(&error) {
+                        _ = this.fault.set(fault);
+                    }
+                    Some(Err(error.into()))
+                }
                 Some(Ok(frame)) => {
                     let Some(data) = frame.data_ref() else {
                         continue;
                     };
                     this.received
                         .fetch_add(data.len() as u64, Ordering::Relaxed);
-                    if this.incoming.is_end_stream() {
+                    // At the declared length HTTP/2 may owe an empty frame yet, which an HTTP/1.1 upstream never waits for.
+                    if this.incoming.is_end_stream() || this.incoming.size_hint().exact() == Some(0)
+                    {
                         this.whole.store(true, Ordering::Release);
                     }
                     Some(Ok(frame))

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::header::{HOST, TRANSFER_ENCODING};
@@ -23,7 +24,7 @@ pub use self::dial::{Dialer, ProxyUrl, Stream};
 pub use self::pool::{Checkin, Pool};
 pub use self::tls::{Roots, TlsClients, TlsFault};
 
-use self::pool::{Connection, Key};
+use self::pool::{Connection, Home, Key};
 use self::tls::Alpn;
 use super::body::Upload;
 use super::limits::Limits;
@@ -71,7 +72,9 @@ impl Upstream {
             lasting,
             origin: origin.clone(),
         };
-        let whole = body.whole();
+        let (whole, received) = (body.whole(), body.received());
+        let home = self.pool.home(&key);
+        let (whole, fault) = (body.whole(), body.fault());
         let mut request = Request::from_parts(head, body);
         let mut waiting = self.pool.checkout(&key).await;
         loop {
@@ -88,11 +91,31 @@ impl Upstream {
                     return Ok((response, self.pool.checkin(key, connection, whole)));
                 }
                 Some(Err(mut failed)) => match failed.take_message() {
+            let (mut connection, reused) = match self.pool.checkout(&key).await {
+                Some(connection) => (connection, true),
+                None => (self.connect(permit, &key, &home).await?, false),
+            let sent = self
+                .answered(connection.try_send(request), &received)
+                .await
+                .ok_or_else(|| Reject::new(Cause::UpstreamTimeout).at(origin))?;
+            match sent {
+                Ok(response) => {
+                    // Nobody knows where the next message begins on a connection whose answer overtook its request.
+                    let early = !whole.load(Ordering::Acquire);
+                    let home = if early { Home::default() } else { home };
+                    return Ok((response, connection.checkin(home)));
+                }
+                Err(mut failed) => match failed.take_message() {
                     Some(unsent) if reused => request = unsent,
                     _ => {
-                        return Err(Reject::new(Cause::UpstreamProtocol)
-                            .at(origin)
-                            .because(failed.into_error()));
+                        // By the agent's own body, where the gate cut it off; else by the upstream.
+                        let reject = match fault.get() {
+                            Some(fault) => Reject::new(Cause::Framing(*fault)),
+                            None => {
+                                Reject::new(Cause::UpstreamProtocol).because(failed.into_error())
+                            }
+                        };
+                        return Err(reject.at(origin));
                     }
                 },
                 None => {
@@ -116,6 +139,24 @@ impl Upstream {
                 Ok(answer) => return Some(answer),
                 Err(_) if whole.load(Ordering::Acquire) => return None,
                 Err(_) => {}
+            }
+        }
+    }
+
+    /// Waits for an answer for as long as the deadline allows, beginning anew while the upload still moves.
+    async fn answered<T>(
+        &self,
+        answer: impl Future<Output = T>,
+        received: &AtomicU64,
+    ) -> Option<T> {
+        let mut answer = pin!(answer);
+        loop {
+            let before = received.load(Ordering::Relaxed);
+            if let Ok(answer) = timeout(self.limits.answer, answer.as_mut()).await {
+                return Some(answer);
+            }
+            if received.load(Ordering::Relaxed) == before {
+                return None;
             }
         }
     }
@@ -156,7 +197,7 @@ impl Upstream {
         self.pool.reap();
     }
 
-    async fn connect(&self, permit: &Permit, key: &Key) -> Result<Connection, Reject> {
+    async fn connect(&self, permit: &Permit, key: &Key, home: &Home) -> Result<Connection, Reject> {
         // One dial at a time to an origin that is known to speak HTTP/2: the others share the connection that it makes.
         // Nobody waits for longer than a dial may take, or a dead upstream would cost its callers one wait after the other.
         let _turn = match self.pool.turn(key) {
@@ -173,7 +214,7 @@ impl Upstream {
         let tls = self.secure(permit, tcp, Alpn::Any).await?;
         if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
             let connection = self.handshake_h2(permit, Stream::Right(tls)).await?;
-            self.pool.share(key, &connection);
+            home.share(&connection);
             return Ok(connection);
         }
         self.handshake_h1(permit, Stream::Right(tls)).await

@@ -404,3 +404,12 @@ fn a_hundred_thousand_routes_are_read() {
     // Far more than it takes: this is about growth, which must not be quadratic.
     assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
 }
+
+#[test]
+fn thousands_of_equal_routes_are_told_and_do_not_hang() {
+    let found = faults(&format!("routes:\n{}", "  - host: a.test\n".repeat(3_000)));
+    // Each but the first has at least one.
+    let lines: std::collections::BTreeSet<_> = found.iter().map(|fault| fault.line()).collect();
+    assert_eq!(lines.len(), 2_999);
+    assert!(found.len() < 30_000, "{}", found.len());
+}
