@@ -1,6 +1,6 @@
 //! The data path: from an accepted connection to bytes on their way to an upstream, and back.
 //!
-//! [`relay`] is the way of one request, and reads as one: target, decision, strip, lease, inject, send. There is no other
+//! `relay` is the way of one request, and reads as one: target, decision, strip, lease, inject, send. There is no other
 //! way out: [`upstream::Upstream`] takes a [`Permit`](crate::route::Permit), which only a decision makes. [`handle`]
 //! alone turns a [`Reject`] into an answer.
 

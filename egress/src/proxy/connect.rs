@@ -1,5 +1,5 @@
 //! CONNECT: a tunnel is opened to an admitted origin, and what comes through it is either decided request by request
-//! ([`intercept`]) or, where the route says so, passed through after the server name was checked ([`pass_through`]).
+//! (`intercept`) or, where the route says so, passed through after the server name was checked (`pass_through`).
 //!
 //! Nothing is looked up, dialled or minted for an origin that no route admits, and there is no fallback to a blind tunnel.
 
