@@ -4,6 +4,7 @@ mod access;
 mod credentials;
 mod framing;
 mod identity;
+mod identity_http2;
 mod lifecycle;
 mod paths;
 mod refusals;
