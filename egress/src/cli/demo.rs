@@ -26,6 +26,9 @@ mod upstream;
 /// Arguments of `egress demo`: none.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+Examples:
+  egress demo
+
 It needs neither root nor a network nor anything installed, and leaves no file and no process behind.
 
 Exit status: 0 every step came out as claimed, 1 one did not, 3 it could not run.")]
