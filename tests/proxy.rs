@@ -5,6 +5,7 @@ mod credentials;
 mod dialling;
 mod framing;
 mod identity;
+mod identity_http2;
 mod lifecycle;
 mod passthrough;
 mod paths;

@@ -68,6 +68,10 @@ pub async fn bind(address: &AdminAddress) -> Result<AdminListener, Error> {
 /// A socket with mode 0600 from its first moment on: bound under a name that nobody knows, and then moved.
 fn bind_private(path: &Path) -> io::Result<UnixListener> {
     use std::os::unix::fs::PermissionsExt as _;
+    // Moving replaces what is there, which may be another sidecar's socket or a file of the operator's.
+    if path.symlink_metadata().is_ok() {
+        return Err(std::io::ErrorKind::AddrInUse.into());
+    }
     let staged = path.with_extension(format!("new-{}", std::process::id()));
     let listener = UnixListener::bind(&staged)?;
     std::fs::set_permissions(&staged, std::fs::Permissions::from_mode(0o600))?;

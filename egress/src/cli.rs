@@ -173,7 +173,12 @@ impl From<Faults> for Failure {
 
 impl From<egress_ca::Error> for Failure {
     fn from(error: egress_ca::Error) -> Self {
-        let hint = error.hint();
+        let hint = match &error {
+            egress_ca::Error::Io { .. } => Some(
+                "choose another directory with --ca-dir, or keep the key in memory with --ca-ephemeral",
+            ),
+            other => other.hint(),
+        };
         let failure = Self::runtime(error);
         match hint {
             Some(hint) => failure.hint(hint),

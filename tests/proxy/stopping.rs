@@ -15,7 +15,6 @@ use tokio::process::Command;
 use crate::harness::agent::{Agent, exchange, read_until};
 use crate::harness::command::{self, Done};
 use crate::harness::pki::Pki;
-use crate::harness::raw_http2::RawHttp2;
 use crate::harness::rig::{REAL, Rig, file};
 use crate::harness::sidecar::{EGRESS, Sidecar};
 use crate::harness::upstream::{self, Upstream};
@@ -203,7 +202,8 @@ async fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
     assert!(next("READY=1").await.starts_with("READY=1"));
     rig.sidecar.sighup();
     assert!(next("READY=1").await.contains("RELOADING=1"));
-    rig.sidecar.terminate().await;
+    let (status, log) = rig.sidecar.terminate().await;
+    assert_eq!(status.code(), Some(0), "{log}");
     next("STOPPING=1").await;
 }
 
@@ -344,7 +344,7 @@ async fn what_is_idle_does_not_keep_it() {
                 read_until(&mut tunnel, "fine").await;
                 Box::new(tunnel)
             }
-            _ => Box::new(RawHttp2::open(&rig.agent, "api.test").await),
+            _ => Box::new(rig.agent.http2("api.test:443", "api.test").await),
         };
         // One more exchange, so that what came before has been seen.
         rig.agent.get("https://api.test/").await.assert_served();

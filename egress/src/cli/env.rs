@@ -140,9 +140,8 @@ fn proxy_url(text: &str) -> Result<String, Failure> {
         Err(_) => return wrong("it is not a URL", "write http://HOST:PORT"),
     };
     let has_host = uri.host().is_some_and(|host| !host.is_empty());
-    // Not the path alone: the parser drops a fragment without a word.
-    let only_authority = uri.authority().is_some_and(|authority| authority == rest);
-    if !only_authority || !has_host {
+    // A fragment would be cut off here, and not by every client.
+    if rest.contains(['/', '?', '#']) || !has_host {
         return wrong(
             "it is more or less than a host and a port",
             "write http://HOST:PORT",

@@ -23,7 +23,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::server::ResolvesServerCertUsingSni;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
@@ -183,7 +183,11 @@ async fn serve(
     confinement: Vec<Measure>,
     ready: Option<File>,
 ) -> Result<(), Failure> {
+    // All before anybody is told that it is ready: the first process of a container never gets a signal that it does not
+    // handle, and any other dies of it.
     let mut hangup = signal(SignalKind::hangup()).map_err(Failure::runtime)?;
+    let terminate = signal(SignalKind::terminate()).map_err(Failure::runtime)?;
+    let interrupt = signal(SignalKind::interrupt()).map_err(Failure::runtime)?;
     let listeners = bind_all(&args.listen).await?;
     let addresses: Vec<SocketAddr> = listeners.iter().filter_map(Listener::address).collect();
     let admin = match &args.admin {
@@ -202,7 +206,7 @@ async fn serve(
         }
     });
     announce(&state, &listeners, ready)?;
-    proxy::serve(state, listeners, stop()).await;
+    proxy::serve(state, listeners, stop(terminate, interrupt)).await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -427,14 +431,7 @@ const SLOT_INTERVAL: Duration = Duration::from_secs(2);
 const EXPIRY_WARNING: Duration = Duration::from_secs(600);
 
 /// Resolves at the first TERM or INT. A second INT ends the process at once.
-async fn stop() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
-        tracing::error!("signals cannot be received");
-        return;
-    };
+async fn stop(mut terminate: Signal, mut interrupt: Signal) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

@@ -120,6 +120,7 @@ async fn intercept(
             .map_err(issue)?;
         hello.into_stream(config).await.map_err(agent_tls)
     };
+    let handshake = state.unless_withdrawn(origin, handshake);
     let stream = match timeout(state.limits.handshake, handshake).await {
         Ok(stream) => stream.map_err(|reject| reject.at(origin))?,
         Err(_) => {
@@ -150,7 +151,8 @@ async fn pass_through(
 ) -> Result<(), Reject> {
     let state = &connection.state;
     let mut agent = agent;
-    let hello = match timeout(state.limits.handshake, client_hello(&mut agent, origin)).await {
+    let hello = state.unless_withdrawn(origin, client_hello(&mut agent, origin));
+    let hello = match timeout(state.limits.handshake, hello).await {
         Ok(hello) => hello?,
         Err(_) => {
             return Err(Reject::new(Cause::AgentTls)

@@ -8,10 +8,12 @@ use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use super::State;
+use super::connect::denied;
+use super::reject::{Cause, Reject};
 use crate::config::{self, Fault, Faults};
 use crate::credential::{Environment, Lease, Refreshed, Unusable};
 use crate::policy::{Lasting, Policy};
-use crate::route::target::Scheme;
+use crate::route::target::{Origin, Scheme};
 use crate::route::{Injection, Routes, Tls};
 
 /// Where a policy comes from.
@@ -143,6 +145,33 @@ impl State {
             }
             if epoch.changed().await.is_err() {
                 return;
+            }
+        }
+    }
+
+    /// Works on a tunnel that has no connection yet, for as long as a tunnel to its origin may be open at all.
+    pub(super) async fn unless_withdrawn<T>(
+        &self,
+        origin: &Origin,
+        work: impl Future<Output = Result<T, Reject>>,
+    ) -> Result<T, Reject> {
+        tokio::select! {
+            done = work => done,
+            reject = self.withdrawn(origin) => Err(reject),
+        }
+    }
+
+    async fn withdrawn(&self, origin: &Origin) -> Reject {
+        let mut epoch = self.epoch.subscribe();
+        loop {
+            if epoch.borrow_and_update().stopping {
+                return Reject::new(Cause::Stopping);
+            }
+            if let Err(denial) = self.policy.load().routes.admits(origin) {
+                return denied(origin, &denial);
+            }
+            if epoch.changed().await.is_err() {
+                return Reject::new(Cause::Stopping);
             }
         }
     }

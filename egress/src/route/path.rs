@@ -276,26 +276,7 @@ fn segment_hazard(path: &[u8]) -> Option<Hazard> {
     None
 }
 
-/// Decodes percent-encoding (RFC 3986, section 2.1). What is no encoding stays as it is.
-pub(crate) fn percent_decoded(text: &str) -> Vec<u8> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [byte, tail @ ..] = rest {
-        rest = tail;
-        match (byte, tail) {
-            (b'%', [high, low, tail @ ..])
-                if let (Some(high), Some(low)) = (hex_value(*high), hex_value(*low)) =>
-            {
-                decoded.push(high << 4 | low);
-                rest = tail;
-            }
-            _ => decoded.push(*byte),
-        }
-    }
-    decoded
-}
-
-fn hex_value(digit: u8) -> Option<u8> {
+pub(super) fn hex_value(digit: u8) -> Option<u8> {
     char::from(digit)
         .to_digit(16)
         .and_then(|value| u8::try_from(value).ok())

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::path::{PathPattern, percent_decoded};
+use super::path::{PathPattern, hex_value};
 use super::{Line, Route, RouteId, Routes, Rule, Tie};
 
 /// A route together with one of its path patterns: what is ranked and asked.
@@ -142,5 +142,20 @@ pub(super) fn query_admits(conditions: &[(String, String)], query: Option<&str>)
 
 /// Decodes `application/x-www-form-urlencoded` text; a broken encoding stays as it is, and so equals no condition.
 fn form_decoded(text: &str) -> Vec<u8> {
-    percent_decoded(&text.replace('+', " "))
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [byte, tail @ ..] = rest {
+        rest = tail;
+        match (byte, tail) {
+            (b'+', _) => decoded.push(b' '),
+            (b'%', [high, low, tail @ ..])
+                if let (Some(high), Some(low)) = (hex_value(*high), hex_value(*low)) =>
+            {
+                decoded.push(high << 4 | low);
+                rest = tail;
+            }
+            _ => decoded.push(*byte),
+        }
+    }
+    decoded
 }

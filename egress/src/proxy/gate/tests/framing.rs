@@ -107,7 +107,8 @@ fn every_byte_in_every_place_of_a_head_is_allowed_or_refused_by_rule() {
                 .is_ok()
         };
         let tchar = byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        let target = (0x21..=0x7e).contains(&byte) && byte != b'#';
+        // hyper could not make a URI of the last two.
+        let target = (0x21..=0x7e).contains(&byte) && !b"#<>".contains(&byte);
         let text = byte == b'\t' || (byte >= 0x20 && byte != 0x7f);
         assert_eq!(
             verdict(b"GE", b"T / HTTP/1.1\r\n\r\n"),
