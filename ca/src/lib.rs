@@ -222,7 +222,10 @@ impl Error {
                 "check the clock; if it is right, run `egress ca init --renew`"
             }
             Error::Clock => "set the clock",
-            Error::Io { .. } | Error::NotDnsName { .. } | Error::Crypto { .. } => return None,
+            Error::Io { .. } => {
+                "choose with --ca-dir a directory that this user may create and write to"
+            }
+            Error::NotDnsName { .. } | Error::Crypto { .. } => return None,
         })
     }
 
