@@ -4,11 +4,14 @@
 pub(crate) mod agent;
 pub(crate) mod clients;
 pub(crate) mod command;
+pub(crate) mod forward;
 pub(crate) mod pki;
 pub(crate) mod raw_http2;
 pub(crate) mod rig;
+pub(crate) mod scripted;
 pub(crate) mod sidecar;
 pub(crate) mod upstream;
+pub(crate) mod versions;
 pub(crate) mod wire;
 
 use std::future::Future;

@@ -3,6 +3,10 @@
 
 #![expect(clippy::indexing_slicing, reason = "a test fails by a panic")]
 
+mod cli;
 mod clients;
+mod demo;
+mod docs;
 mod harness;
+mod layers;
 mod proxy;

@@ -2,14 +2,21 @@
 
 mod access;
 mod credentials;
+mod dialling;
 mod framing;
 mod identity;
 mod identity_http2;
 mod lifecycle;
+mod passthrough;
 mod paths;
+mod pooling;
+mod protocols;
 mod refusals;
 mod reloading;
 mod routes_file;
 mod slots;
 mod stopping;
+mod streaming;
 mod transport;
+mod upstream_proxy;
+mod websocket;

@@ -120,6 +120,11 @@ impl Limits {
         Ok(limits)
     }
 
+    /// The permitted subtrees; `None` permits every name.
+    pub(crate) fn permitted(&self) -> Option<&[String]> {
+        self.permitted.as_deref()
+    }
+
     /// Whether every name that `host` (a DNS name, or `*.` and one) stands for is permitted.
     pub(crate) fn permit(&self, host: &str) -> bool {
         let (base, wildcard) = match host.strip_prefix("*.") {

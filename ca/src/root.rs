@@ -4,6 +4,7 @@
 //! in no form but the PEM that `store` writes.
 
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -13,6 +14,8 @@ use rcgen::{
     PKCS_ECDSA_P256_SHA256, PublicKeyData, SerialNumber,
 };
 use rustls::pki_types::CertificateDer;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 use zeroize::Zeroizing;
 
 use crate::constraints::Limits;
@@ -26,6 +29,9 @@ mod load;
 /// A year. Long, since its end breaks every client that holds it and a new one has to be carried into each sandbox;
 /// finite, since a copy of the key that nobody knows of should not be good for ever.
 const LIFETIME_DAYS: i64 = 365;
+
+/// What the common name of every root begins with.
+const NAME: &str = "egress bottle CA";
 
 /// The bottle's root CA: an ECDSA P-256 key and the self-signed certificate that clients are given.
 pub struct Root {
@@ -50,6 +56,24 @@ impl Root {
     /// regular file, half of the pair is missing, or the pair is not that of a root CA as this crate makes it.
     pub fn open(dir: &Path, constraints: &Constraints) -> Result<Self, Error> {
         Self::open_at(dir, constraints, SystemTime::now())
+    }
+
+    /// Loads the pair from `dir`, or gives `None` where there is neither file. Creates nothing.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open).
+    pub fn load(dir: &Path) -> Result<Option<Self>, Error> {
+        // The store would create it.
+        if let Err(error) = dir.symlink_metadata()
+            && error.kind() == io::ErrorKind::NotFound
+        {
+            return Ok(None);
+        }
+        let store = Store::open(dir)?;
+        let pair = store.read()?;
+        pair.map(|pair| load(&pair, &Names::in_store(&store), SystemTime::now()))
+            .transpose()
     }
 
     /// Puts a new pair with a new key into `dir`, whatever was there before. Clients need the new certificate.
@@ -99,6 +123,12 @@ impl Root {
         self.limits.permit(name)
     }
 
+    /// The names that the certificate's name constraints permit, each with everything below it; `None` where any name is
+    /// permitted.
+    pub fn permitted_names(&self) -> Option<&[String]> {
+        self.limits.permitted()
+    }
+
     pub(crate) fn validity(&self) -> Validity {
         self.validity
     }
@@ -134,6 +164,16 @@ impl Root {
     }
 }
 
+/// Whether a certificate is the root of some bottle, by its name. Whoever gathers a machine's trusted roots leaves these
+/// out: a bottle's agent has no business trusting another bottle, or a root that was renewed.
+pub fn is_bottle_root(certificate: &CertificateDer<'_>) -> bool {
+    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else {
+        return false;
+    };
+    let mut names = parsed.subject().iter_common_name();
+    names.any(|name| name.as_str().is_ok_and(|name| name.starts_with(NAME)))
+}
+
 /// Without the key.
 impl fmt::Debug for Root {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -151,7 +191,7 @@ fn generate(constraints: &Constraints, now: SystemTime) -> Result<Pair, Error> {
     // Random, so that clients can tell a renewed root from the one it replaces, and one bottle's from another's.
     params.distinguished_name = rcgen::DistinguishedName::new();
     let [a, b, c, d] = random::<4>()?;
-    let name = format!("egress bottle CA {a:02x}{b:02x}{c:02x}{d:02x}");
+    let name = format!("{NAME} {a:02x}{b:02x}{c:02x}{d:02x}");
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

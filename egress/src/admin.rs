@@ -1,7 +1,9 @@
 //! The admin socket: status, reload and health, for the operator. The agent must not be able to reach it.
 
 use std::convert::Infallible;
+use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -9,7 +11,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
@@ -23,7 +24,6 @@ use time::format_description::well_known::Rfc3339;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::either::Either;
 
-use crate::cli::Failure;
 use crate::config::Faults;
 use crate::credential::{Source, time_left, unix_seconds};
 use crate::proxy::{Reloaded, State};
@@ -50,8 +50,8 @@ pub enum AdminListener {
 ///
 /// # Errors
 ///
-/// A runtime [`Failure`] that names the address.
-pub async fn bind(address: &AdminAddress) -> Result<AdminListener, Failure> {
+/// [`Error::Bind`].
+pub async fn bind(address: &AdminAddress) -> Result<AdminListener, Error> {
     let bound = match address {
         AdminAddress::Unix(path) => {
             clear_stale(path).await;
@@ -59,12 +59,14 @@ pub async fn bind(address: &AdminAddress) -> Result<AdminListener, Failure> {
         }
         AdminAddress::Tcp(address) => TcpListener::bind(address).await.map(AdminListener::Tcp),
     };
-    let bound = bound.with_context(|| format!("cannot listen on {address} for --admin"));
-    bound.map_err(|error| Failure::runtime(error).hint("choose another address with --admin"))
+    bound.map_err(|source| Error::Bind {
+        address: address.clone(),
+        source,
+    })
 }
 
 /// A socket with mode 0600 from its first moment on: bound under a name that nobody knows, and then moved.
-fn bind_private(path: &Path) -> std::io::Result<UnixListener> {
+fn bind_private(path: &Path) -> io::Result<UnixListener> {
     use std::os::unix::fs::PermissionsExt as _;
     // Moving replaces what is there, which may be another sidecar's socket or a file of the operator's.
     if path.symlink_metadata().is_ok() {
@@ -258,7 +260,8 @@ fn status(state: &State) -> Value {
     })
 }
 
-fn rfc3339(time: SystemTime) -> String {
+/// A time in UTC, to the second.
+pub fn rfc3339(time: SystemTime) -> String {
     let seconds = i64::try_from(unix_seconds(time)).unwrap_or(i64::MAX);
     OffsetDateTime::from_unix_timestamp(seconds)
         .ok()
@@ -280,49 +283,85 @@ pub fn duration(seconds: u64) -> String {
 ///
 /// # Errors
 ///
-/// A runtime [`Failure`], where nobody answers there.
+/// [`Error::Ask`], where nobody answers there.
 pub fn ask(
     address: &AdminAddress,
     method: Method,
     path: &str,
-) -> Result<(StatusCode, String), Failure> {
+) -> Result<(StatusCode, String), Error> {
     let asking = async {
-        let stream = match address {
-            AdminAddress::Unix(path) => Either::Left(UnixStream::connect(path).await?),
-            AdminAddress::Tcp(address) => Either::Right(TcpStream::connect(address).await?),
-        };
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "egress")
-            .body(Empty::<Bytes>::new())?;
-        let (head, body) = sender.send_request(request).await?.into_parts();
-        let body = Limited::new(body, MAX_ANSWER)
-            .collect()
+        tokio::time::timeout(ANSWER_TIME, exchange(address, method, path))
             .await
-            .map_err(|error| anyhow!(error))?
-            .to_bytes();
-        anyhow::Ok((head.status, String::from_utf8_lossy(&body).into_owned()))
+            .unwrap_or_else(|_| Err(format!("no answer within {} s", ANSWER_TIME.as_secs()).into()))
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()
-        .map_err(Failure::runtime)?;
-    let answered = runtime.block_on(async { tokio::time::timeout(ANSWER_TIME, asking).await });
-    let answered =
-        answered.unwrap_or_else(|_| Err(anyhow!("no answer within {} s", ANSWER_TIME.as_secs())));
-    answered
-        .with_context(|| format!("cannot ask the sidecar on {address}"))
-        .map_err(|error| {
-            Failure::runtime(error).hint("is it running, with this address as its --admin?")
-        })
+        .build();
+    let answered = match runtime {
+        Ok(runtime) => runtime.block_on(asking),
+        Err(error) => Err(error.into()),
+    };
+    answered.map_err(|source| Error::Ask {
+        address: address.clone(),
+        source,
+    })
+}
+
+async fn exchange(
+    address: &AdminAddress,
+    method: Method,
+    path: &str,
+) -> Result<(StatusCode, String), Box<dyn StdError + Send + Sync>> {
+    let stream = match address {
+        AdminAddress::Unix(path) => Either::Left(UnixStream::connect(path).await?),
+        AdminAddress::Tcp(address) => Either::Right(TcpStream::connect(address).await?),
+    };
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "egress")
+        .body(Empty::<Bytes>::new())?;
+    let (head, body) = sender.send_request(request).await?.into_parts();
+    let body = Limited::new(body, MAX_ANSWER).collect().await?.to_bytes();
+    Ok((head.status, String::from_utf8_lossy(&body).into_owned()))
 }
 
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 const ANSWER_TIME: Duration = Duration::from_secs(30);
+
+/// Why the admin socket is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The sidecar cannot listen there.
+    #[error("cannot listen on {address} for --admin")]
+    Bind {
+        /// Where.
+        address: AdminAddress,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No sidecar answers there.
+    #[error("cannot ask the sidecar on {address}")]
+    Ask {
+        /// Where.
+        address: AdminAddress,
+        /// What came instead of an answer.
+        source: Box<dyn StdError + Send + Sync>,
+    },
+}
+
+impl Error {
+    /// What the operator can do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Bind { .. } => "choose another address with --admin",
+            Self::Ask { .. } => "is it running, with this address as its --admin?",
+        }
+    }
+}
 
 impl FromStr for AdminAddress {
     type Err = String;

@@ -175,7 +175,7 @@ impl Record {
     pub fn asks(&mut self, method: &Method, host: impl fmt::Display, path: &str) {
         self.method = Some(method.clone());
         self.host = host.to_string();
-        self.path = path.into();
+        self.path = printable(path);
     }
 
     /// Notes the host alone, for what is refused before it can be read.
@@ -275,7 +275,29 @@ impl Drop for Record {
     }
 }
 
+/// A path as the log shows it: ASCII, and no longer than a line may well be. An agent chooses these bytes.
+fn printable(path: &str) -> String {
+    const LONGEST: usize = 512;
+    let is_plain = path.len() <= LONGEST && path.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_plain {
+        return path.into();
+    }
+    path.escape_default().take(LONGEST).collect()
+}
+
 /// Milliseconds with three digits after the point, which is as fine as the clock is worth.
 fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn a_path_cannot_write_to_the_terminal_or_fill_the_log() {
+        assert_eq!(printable("/v1/a%20b"), "/v1/a%20b");
+        assert_eq!(printable("/\u{9b}2J\u{1b}[2J"), "/\\u{9b}2J\\u{1b}[2J");
+        assert_eq!(printable(&"/a".repeat(10_000)).len(), 512);
+    }
 }

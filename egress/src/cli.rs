@@ -1,22 +1,31 @@
 //! The command line: one file a command. Each command says what it did by its exit code: 0 it is so, 1 what was asked
 //! about is not so, 2 usage or configuration, 3 runtime.
 
+pub mod ca;
 pub mod check;
 pub mod codex;
+pub mod completions;
+pub mod demo;
+pub mod env;
 pub mod explain;
+pub mod man;
 pub mod reload;
 pub mod serve;
 pub mod status;
 
+mod bundle;
 mod logging;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Colour, Faults};
+use crate::admin;
+use crate::config::{self, Colour, Faults};
+use crate::route::Routes;
 
 /// Runs the command that the process's arguments name.
 pub fn main() -> ExitCode {
@@ -24,9 +33,14 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(*args),
         Command::Check(args) => check::run(args).map_err(Failure::runtime),
         Command::Explain(args) => explain::run(args).map_err(Failure::runtime),
+        Command::Demo(args) => demo::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Env(args) => env::run(&args),
+        Command::Ca(command) => ca::run(&command),
         Command::Codex(command) => return codex::run(&command),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
     };
     result.unwrap_or_else(|failure| {
         failure.report();
@@ -40,15 +54,26 @@ pub fn main() -> ExitCode {
     name = "egress",
     version,
     propagate_version = true,
-    max_term_width = 100
+    max_term_width = 100,
+    after_help = EXAMPLES
 )]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  egress check routes.yaml
+  EGRESS_TOKEN_0=... egress serve -r routes.yaml
+  eval \"$(egress env --proxy http://127.0.0.1:8080 -r routes.yaml)\"
+
+Exit status: 0 it is so, 1 what was asked about is not so, 2 usage or configuration, 3 runtime.";
+
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Show the whole thing at work, on this machine alone, and test it on the way
+    Demo(demo::Args),
     /// Run the sidecar
     Serve(Box<serve::Args>),
     /// Find everything that is wrong with a routes file
@@ -59,9 +84,18 @@ enum Command {
     Status(status::Args),
     /// Have a running sidecar read its routes again, and wait for the result
     Reload(reload::Args),
+    /// Print the environment that an agent needs: the proxy, the CA, and placeholders for keys
+    Env(env::Args),
+    /// The bottle's CA: create it, print it, and bundle it with the public roots
+    #[command(subcommand)]
+    Ca(ca::Ca),
     /// The Codex login of this host
     #[command(subcommand)]
     Codex(codex::Codex),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+    /// Print the manual page, or write those of all commands
+    Man(man::Args),
 }
 
 /// Why a command fails: what is told, and with which exit code.
@@ -153,6 +187,31 @@ impl From<egress_ca::Error> for Failure {
     }
 }
 
+impl From<admin::Error> for Failure {
+    fn from(error: admin::Error) -> Self {
+        let hint = error.hint();
+        Self::runtime(error).hint(hint)
+    }
+}
+
+/// The routes of a file, without their slots.
+fn load_routes(path: &Path) -> Result<Routes, Failure> {
+    let file = config::load(path)?;
+    Routes::new(file.rules, None)
+        .map_err(|_| Failure::usage(anyhow::anyhow!("{}: two routes tie", path.display())))
+}
+
+/// Prints a command's data. A reader that has seen enough is no fault.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::runtime(
+            anyhow::Error::new(error).context("cannot write to stdout"),
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Where the bottle's CA is, if nothing else is said: `$XDG_STATE_HOME/egress/ca`, or `~/.local/state/egress/ca`.
 fn default_ca_dir() -> PathBuf {
     let variable = |name| {
@@ -164,4 +223,34 @@ fn default_ca_dir() -> PathBuf {
     state
         .unwrap_or_else(|| PathBuf::from("."))
         .join("egress/ca")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::Cli;
+
+    #[test]
+    fn the_definitions_agree_with_themselves() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples_and_none_is_hidden() {
+        let mut pending = vec![Cli::command()];
+        while let Some(command) = pending.pop() {
+            assert!(!command.is_hide_set(), "{}", command.get_name());
+            if command.has_subcommands() {
+                pending.extend(command.get_subcommands().cloned());
+            } else {
+                let help = command.get_after_help().map(ToString::to_string);
+                assert!(
+                    help.is_some_and(|help| help.contains("Examples:\n  ")),
+                    "{}",
+                    command.get_name()
+                );
+            }
+        }
+    }
 }

@@ -6,6 +6,7 @@ mod authority;
 mod document;
 mod fault;
 mod fields;
+mod paths;
 mod report;
 mod routes_file;
 mod rule;
@@ -24,3 +25,6 @@ fn reason(error: &std::io::Error) -> String {
     let first = chars.next().map(|c| c.to_ascii_lowercase());
     first.into_iter().chain(chars).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,3 +76,20 @@ fn no_core_files() -> MeasureState {
         Err(error) => MeasureState::Off(error.to_string()),
     }
 }
+
+/// Raises the number of files that may be open to the most that is allowed. A connection through the sidecar takes two,
+/// and the usual soft limit of 1,024 is the one of programs that use select(2).
+pub fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        // A refusal leaves the limit as it was, and the accept loop says so when it is met.
+        _ = setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: limit.maximum,
+                maximum: limit.maximum,
+            },
+        );
+    }
+}

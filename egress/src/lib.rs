@@ -1,8 +1,21 @@
 //! `egress`: a forward proxy that stands beside an AI agent, admits only what its routes name, and puts the real
 //! credential on requests whose sender never holds it.
 //!
-//! The modules stand in layers, lowest first; each imports only from those above it in this list. The way of one
-//! request is told in `docs/architecture.md`.
+//! The modules stand in layers. Each imports only from itself and from those above it in this list, which `tests/layers.rs`
+//! reads:
+//!
+//! 1. [`addr`]: classes of IP addresses.
+//! 2. [`confine`]: what the process gives up before it listens.
+//! 3. [`credential`]: secrets and slots. Below the routes, because a route names a slot and not the other way round.
+//! 4. [`route`]: routes, and the decision about a request.
+//! 5. [`policy`]: routes and slots, checked as a whole.
+//! 6. [`config`]: the operator's files, read into a policy.
+//! 7. [`audit`]: what is kept of each request.
+//! 8. [`proxy`]: the data path.
+//! 9. [`admin`]: the operator's socket.
+//! 10. [`cli`]: the commands.
+//!
+//! The way of one request is told in `docs/architecture.md`.
 
 pub mod addr;
 pub mod admin;

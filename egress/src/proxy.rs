@@ -1,6 +1,6 @@
 //! The data path: from an accepted connection to bytes on their way to an upstream, and back.
 //!
-//! [`relay`] is the way of one request, and reads as one: target, decision, strip, lease, inject, send. There is no other
+//! `relay` is the way of one request, and reads as one: target, decision, strip, lease, inject, send. There is no other
 //! way out: [`upstream::Upstream`] takes a [`Permit`](crate::route::Permit), which only a decision makes. [`handle`]
 //! alone turns a [`Reject`] into an answer.
 
@@ -181,6 +181,8 @@ async fn relay(
     noted.permitted(&permit);
 
     let (mut head, body) = request.into_parts();
+    // hyper's server keeps things there that its client would act on.
+    head.extensions.clear();
     let injection = permit.route().rule.injection.as_ref();
     headers::strip(&mut head.headers, injection);
     let mut generation = None;
@@ -194,8 +196,7 @@ async fn relay(
     let lasting = Lasting::new(&permit, generation);
 
     if kind == Kind::WebSocket {
-        let agent = hyper::upgrade::on(Request::from_parts(head.clone(), body));
-        return upgrade::open(state, permit, lasting, head, agent, record).await;
+        return upgrade::open(connection, &permit, lasting, head, record).await;
     }
     let upload = Upload::new(body, noted.received().clone(), state.limits.body_idle);
     let (answer, checkin) = state.upstream.send(&permit, lasting, head, upload).await?;

@@ -66,6 +66,15 @@ async fn exec_works_over_the_websocket() {
 #[tokio::test]
 async fn exec_falls_back_to_server_sent_events_where_the_route_has_no_websocket() {
     let scene = Scene::new("    websocket: false\n").await;
+    // Of all refusals only this one makes Codex change over at once, and not after six more tries.
+    let offer = Request::get("https://chatgpt.com/backend-api/codex/responses")
+        .header("connection", "upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+        .body(Bytes::new())
+        .expect("a valid request");
+    assert_eq!(Agent::of(&scene.sidecar).send(offer).await.status, 426);
     let output = scene.exec().await.success();
     assert_eq!(output.stdout.trim(), HELLO);
     scene.assert_one_post();
@@ -144,6 +153,7 @@ async fn an_expired_slot_stops_codex_at_once_and_it_says_why() {
     let pki = Pki::new();
     let upstream = Upstream::tls(&pki).start(answer).await;
     let addr = upstream.addr();
+    let lapse = unix_now() + SHORT_LIFE;
     let mut routes = String::from("routes:\n");
     for (path, slot) in [("/backend-api/codex/", 0), ("/backend-api/", 1)] {
         routes += &format!(
@@ -152,11 +162,12 @@ async fn an_expired_slot_stops_codex_at_once_and_it_says_why() {
         );
     }
     let sidecar = Sidecar::with_routes(&pki, routes)
-        .slot("EGRESS_TOKEN_0", access_token(unix_now() - 60))
+        .slot("EGRESS_TOKEN_0", access_token(lapse))
         .slot("EGRESS_TOKEN_1", access_token(unix_now() + DAY.as_secs()))
         .start()
         .await;
     let scene = Scene::around(upstream, sidecar).await;
+    passing_of(lapse).await;
 
     let request = Request::post("https://chatgpt.com/backend-api/codex/responses")
         .body(Bytes::from_static(b"{}"));
@@ -191,12 +202,14 @@ async fn a_new_session_with_an_expired_slot_ends_and_sends_nothing() {
     let pki = Pki::new();
     let upstream = Upstream::tls(&pki).start(answer).await;
     let routes = chatgpt(&upstream, FORWARDED);
-    let slot = access_token(unix_now() - 60);
+    let lapse = unix_now() + SHORT_LIFE;
+    let slot = access_token(lapse);
     let sidecar = Sidecar::with_routes(&pki, routes)
         .slot("EGRESS_TOKEN_0", slot)
         .start()
         .await;
     let scene = Scene::around(upstream, sidecar).await;
+    passing_of(lapse).await;
     let output = scene.exec().await;
     assert!(!output.status.success(), "{output:#?}");
     assert_eq!(scene.upstream.connections(), 0);
@@ -244,6 +257,17 @@ async fn a_device_login_gets_a_code_and_never_a_token() {
     assert_eq!(upstream.seen().len(), 2, "{:#?}", upstream.seen());
     assert!(upstream.at("/oauth/token").is_empty());
     home.assert_free_of(REAL_LOGIN, &output);
+}
+
+/// Seconds that a slot lives which is to expire under a running sidecar: one that has expired before does not start it.
+const SHORT_LIFE: u64 = 6;
+
+/// Waits until the clock, which is what the sidecar looks at, has reached `exp`.
+async fn passing_of(exp: u64) {
+    let exp = UNIX_EPOCH + Duration::from_secs(exp);
+    while let Ok(left) = exp.duration_since(SystemTime::now()) {
+        tokio::time::sleep(left + Duration::from_millis(1)).await;
+    }
 }
 
 const REAL_LOGIN: &str = "real-login-that-must-not-reach-the-sandbox";

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 
-use super::sidecar::Sidecar;
+use super::sidecar::{EGRESS, Sidecar};
 
 const PYTHON: &[&str] = &["requests==2.34.2", "httpx==0.28.1", "openai==3.54.0"];
 const NODE: &[&str] = &[
@@ -93,16 +93,16 @@ impl Home {
         set("PATH", &std::env::var("PATH").expect("PATH is set"));
         set("HOME", dir.path().to_str().expect("a UTF-8 path"));
         set("LANG", "C.UTF-8");
-        for name in ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"] {
-            set(name, &sidecar.url());
-            set(&name.to_lowercase(), &sidecar.url());
-        }
-        for name in ["NO_PROXY", "no_proxy"] {
-            set(name, "localhost,127.0.0.1,::1");
-        }
-        for name in CA_VARIABLES {
-            set(name, bundle);
-        }
+        // What `egress env` says is what a user has, so it is what the clients get here.
+        let told = std::process::Command::new(EGRESS)
+            .args(["env", "--format", "json", "--proxy", &sidecar.url()])
+            .args(["--bundle", bundle])
+            .output()
+            .expect("the binary runs");
+        assert!(told.status.success(), "{told:?}");
+        let told: BTreeMap<String, String> =
+            serde_json::from_slice(&told.stdout).expect("a JSON object of strings");
+        environment.extend(told);
         Self { dir, environment }
     }
 
@@ -245,7 +245,7 @@ impl Drop for ProcessGroup {
 }
 
 /// Every variable that names a CA file to some client (clients without one read their own store).
-const CA_VARIABLES: &[&str] = &[
+pub(crate) const CA_VARIABLES: &[&str] = &[
     "AWS_CA_BUNDLE",
     "CARGO_HTTP_CAINFO",
     "CODEX_CA_CERTIFICATE",

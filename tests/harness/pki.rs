@@ -73,6 +73,13 @@ impl Pki {
     }
 }
 
+/// A TLS server whose certificate nobody signed but itself.
+pub(crate) fn self_signed(params: &CertificateParams, alpn: &[&str]) -> Arc<ServerConfig> {
+    let key = KeyPair::generate().expect("a key pair");
+    let cert = params.self_signed(&key).expect("a self-signed leaf");
+    server_config(Arc::new(Always(Arc::new(certified(&cert, &key)))), alpn)
+}
+
 fn server_config(resolver: Arc<dyn ResolvesServerCert>, alpn: &[&str]) -> Arc<ServerConfig> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
@@ -114,6 +121,10 @@ impl ResolvesServerCert for Always {
 fn leaf(params: &CertificateParams, issuer: &CertifiedIssuer<'static, KeyPair>) -> CertifiedKey {
     let key = KeyPair::generate().expect("a key pair");
     let cert = params.signed_by(&key, issuer).expect("a signed leaf");
+    certified(&cert, &key)
+}
+
+fn certified(cert: &rcgen::Certificate, key: &KeyPair) -> CertifiedKey {
     let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let signer = aws_lc_rs::sign::any_supported_type(&der).expect("a P-256 key");
     CertifiedKey::new(vec![cert.der().clone()], signer)

@@ -85,19 +85,38 @@ impl Sidecar {
         self.log.text()
     }
 
-    /// Waits until a line of the log contains `needle`, and returns that line.
-    pub(crate) async fn logged(&self, needle: &str) -> String {
+    /// Waits until at least `count` lines of the log contain `needle`, and returns all that do.
+    pub(crate) async fn logged_times(&self, needle: &str, count: usize) -> Vec<String> {
         let mut changed = self.log.changed.subscribe();
-        within(&format!("log line with {needle:?}"), async {
+        within(&format!("{count} log lines with {needle:?}"), async {
             loop {
                 changed.borrow_and_update();
-                if let Some(line) = self.log().lines().find(|line| line.contains(needle)) {
-                    return line.to_owned();
+                let log = self.log();
+                let lines = log.lines().filter(|line| line.contains(needle));
+                let lines: Vec<_> = lines.map(str::to_owned).collect();
+                if lines.len() >= count {
+                    return lines;
                 }
                 changed.changed().await.expect("the sidecar runs");
             }
         })
         .await
+    }
+
+    /// The most memory that it ever held, in KiB.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid.as_raw_nonzero());
+        let status = std::fs::read_to_string(path).expect("the sidecar runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let value = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        value
+            .and_then(|value| value.parse().ok())
+            .expect("a size in kB")
+    }
+
+    /// Waits until a line of the log contains `needle`, and returns that line.
+    pub(crate) async fn logged(&self, needle: &str) -> String {
+        self.logged_times(needle, 1).await.swap_remove(0)
     }
 
     /// Replaces the routes file by a rename, as an editor does. Takes effect with `sighup`.

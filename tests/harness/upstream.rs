@@ -1,6 +1,7 @@
 //! A real HTTP server to stand in for the internet: it records what reached it and answers through a closure.
 //! What it recorded is the evidence of every test, so it records before it answers, also what it refuses.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -15,10 +16,10 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rustls::ServerConfig;
+use rustls::{HandshakeKind, ServerConfig};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::WebSocketStream;
@@ -94,6 +95,32 @@ impl Upstream {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
+    /// How the TLS handshakes of its connections went, in the order in which they ended.
+    pub(crate) fn handshakes(&self) -> Vec<HandshakeKind> {
+        let handshakes = self.shared.handshakes.lock();
+        handshakes.expect("no holder panicked").clone()
+    }
+
+    /// Waits until the TCP connection with this ordinal has ended. One that was upgraded ends with its upgrade.
+    pub(crate) async fn end_of(&self, connection: u64) {
+        let mut changed = self.shared.changed.subscribe();
+        within(&format!("end of upstream connection {connection}"), async {
+            loop {
+                changed.borrow_and_update();
+                if self.shared.has_ended(connection) {
+                    return;
+                }
+                changed.changed().await.expect("the upstream runs");
+            }
+        })
+        .await;
+    }
+
+    /// Whether the TCP connection with this ordinal is still open.
+    pub(crate) fn is_open(&self, connection: u64) -> bool {
+        connection <= self.connections() && !self.shared.has_ended(connection)
+    }
+
     /// Waits until a request satisfies `wanted`, and returns it.
     pub(crate) async fn arrival(&self, what: &str, wanted: impl Fn(&Seen) -> bool) -> Seen {
         let mut changed = self.shared.changed.subscribe();
@@ -153,6 +180,8 @@ impl Builder {
             seen: Mutex::default(),
             changed: watch::Sender::new(()),
             connections: AtomicU64::new(0),
+            ended: Mutex::default(),
+            handshakes: Mutex::default(),
         });
         let accepting = tokio::spawn(accept(
             listener,
@@ -284,9 +313,37 @@ struct Shared {
     seen: Mutex<Vec<Seen>>,
     changed: watch::Sender<()>,
     connections: AtomicU64,
+    ended: Mutex<BTreeSet<u64>>,
+    handshakes: Mutex<Vec<HandshakeKind>>,
 }
 
 impl Shared {
+    fn has_ended(&self, connection: u64) -> bool {
+        let ended = self.ended.lock().expect("no holder panicked");
+        ended.contains(&connection)
+    }
+
+    async fn serve(self: Arc<Self>, tcp: TcpStream, tls: Option<TlsAcceptor>, connection: u64) {
+        let Some(tls) = tls else {
+            return serve_http1(tcp, connection, self).await;
+        };
+        let Ok(stream) = tls.accept(tcp).await else {
+            return;
+        };
+        let session = stream.get_ref().1;
+        let kind = session.handshake_kind().expect("the handshake is over");
+        let is_h2 = session.alpn_protocol() == Some(b"h2");
+        self.handshakes
+            .lock()
+            .expect("no holder panicked")
+            .push(kind);
+        if is_h2 {
+            serve_http2(stream, connection, self).await;
+        } else {
+            serve_http1(stream, connection, self).await;
+        }
+    }
+
     async fn answer(&self, connection: u64, request: Request<Incoming>) -> Response<Body> {
         let (parts, incoming) = request.into_parts();
         let (body, incoming) = if self.streaming {
@@ -353,19 +410,13 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Sha
         let connection = shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
         let (shared, tls) = (shared.clone(), tls.clone());
         connections.spawn(async move {
-            match tls {
-                None => serve_http1(stream, connection, shared).await,
-                Some(tls) => {
-                    let Ok(stream) = tls.accept(stream).await else {
-                        return;
-                    };
-                    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                        serve_http2(stream, connection, shared).await;
-                    } else {
-                        serve_http1(stream, connection, shared).await;
-                    }
-                }
-            }
+            shared.clone().serve(stream, tls, connection).await;
+            shared
+                .ended
+                .lock()
+                .expect("no holder panicked")
+                .insert(connection);
+            shared.changed.send_replace(());
         });
         while connections.try_join_next().is_some() {}
     }

@@ -101,16 +101,13 @@ async fn a_connect_target_in_a_doubtful_spelling_is_refused() {
         "\u{430}pi.test:443",
     ] {
         let head = format!("CONNECT {target} HTTP/1.1\r\nHost: api.test:443\r\n\r\n");
-        rig.outer(head).await.assert_refused(400, "target");
+        rig.outer(head).await.assert_refused(400, "bad_target_byte");
     }
-    for hosts in [
-        "Host: evil.test:443\r\n",
-        "Host: api.test\r\nHost: evil.test\r\n",
-        "Host: u@api.test\r\n",
-    ] {
-        let head = format!("CONNECT api.test:443 HTTP/1.1\r\n{hosts}\r\n");
-        rig.outer(head).await.assert_refused(400, "bad_target");
-    }
+    // Host decides nothing here, in neither direction: Node's own client writes the proxy's address into it.
+    let head = "CONNECT evil.test:443 HTTP/1.1\r\nHost: api.test:443\r\n\r\n".to_owned();
+    rig.outer(head)
+        .await
+        .assert_refused(403, "host_not_allowed");
     assert_untouched(&rig).await;
 }
 
@@ -272,7 +269,7 @@ async fn a_request_in_a_tunnel_that_names_no_host_or_several_is_refused() {
         }
         let refusal = rig.tunnelled("api.test", &request).await;
         refusal.assert_refused(400, &code_of(&refusal));
-        let expected = ["bad_target", "target", "request-line"];
+        let expected = ["bad_target", "bad_target_byte", "bad_request_line"];
         assert!(
             expected.contains(&code_of(&refusal).as_str()),
             "{request:?}: {refusal:?}"

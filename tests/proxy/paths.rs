@@ -143,7 +143,7 @@ async fn a_path_that_can_be_read_in_two_ways_is_refused_over_http1() {
         let code = refusal.error_code().unwrap_or_default();
         let status = match code.as_str() {
             "path_not_allowed" => 403,
-            "path_ambiguous" | "target" | "request-line" => 400,
+            "path_ambiguous" | "bad_target_byte" | "bad_request_line" => 400,
             _ => panic!("{}: {refusal:?}", String::from_utf8_lossy(path)),
         };
         refusal.assert_refused(status, &code);

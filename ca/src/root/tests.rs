@@ -8,9 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use rcgen::{CustomExtension, DistinguishedName, PKCS_ECDSA_P384_SHA384, SignatureAlgorithm};
-use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
-use x509_parser::prelude::FromDer;
 
 use super::*;
 use crate::validity::unix_seconds;
@@ -408,4 +406,40 @@ fn no_hosts_permit_no_name_and_no_constraints_permit_all() {
     assert!(!nobody.permits("a.test") && !nobody.permits("*.test"));
     let anybody = Root::ephemeral(&Constraints::None).unwrap();
     assert!(anybody.permits("a.test") && anybody.permits("*.test") && !anybody.permits("1.2.3.4"));
+}
+
+#[test]
+fn to_load_creates_nothing() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("ca");
+    assert!(Root::load(&dir).unwrap().is_none());
+    assert!(!dir.exists());
+    fs::create_dir(&dir).unwrap();
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).unwrap();
+    assert!(Root::load(&dir).unwrap().is_none());
+    let root = Root::open(&dir, &api_only()).unwrap();
+    let loaded = Root::load(&dir).unwrap().unwrap();
+    assert_eq!(loaded.fingerprint_sha256(), root.fingerprint_sha256());
+}
+
+#[test]
+fn the_permitted_names_are_told() {
+    let names = |constraints: &Constraints| {
+        let root = Root::ephemeral(constraints).unwrap();
+        root.permitted_names().map(<[_]>::to_vec)
+    };
+    assert_eq!(names(&Constraints::None), None);
+    assert_eq!(names(&api_only()), Some(vec!["api.test".to_owned()]));
+    let nothing = names(&Constraints::Hosts(Vec::new()));
+    assert_eq!(nothing, Some(vec!["invalid".to_owned()]));
+}
+
+#[test]
+fn a_bottles_root_is_told_from_others() {
+    let ours = Root::ephemeral(&Constraints::None).unwrap();
+    assert!(is_bottle_root(&ours.certificate));
+    let (other, _) = odd_pair(&PKCS_ECDSA_P256_SHA256, |_| {});
+    let other = rustls::pki_types::pem::PemObject::from_pem_slice(other.as_bytes()).unwrap();
+    assert!(!is_bottle_root(&other));
+    assert!(!is_bottle_root(&CertificateDer::from_slice(b"no X.509")));
 }

@@ -172,3 +172,103 @@ fn first_few(names: &BTreeSet<String>) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Format, Output, Summary};
+    use crate::config::{self, Colour};
+
+    /// The exit code, stdout and stderr of a check.
+    fn check(text: &str, format: Format) -> (String, String, String) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("routes.yaml");
+        std::fs::write(&path, text).unwrap();
+        let checked =
+            config::load(&path).map(|file| Summary::of(file.rules.iter().map(|(rule, _)| rule)));
+        let output = Output {
+            file: "routes.yaml",
+            format,
+            colour: Colour::Never,
+        };
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let code = output.write(checked, &mut out, &mut err).unwrap();
+        (
+            format!("{code:?}"),
+            String::from_utf8(out).unwrap(),
+            String::from_utf8(err).unwrap(),
+        )
+    }
+
+    const FAULTY: &str = "routes:\n  - hots: a.test\n  - host: b.test\n    port: 0\n";
+    const GOOD: &str = "routes:
+  - host: a.test
+    auth_scheme: Bearer
+    token_env: ONE
+  - host: b.test
+    tls: passthrough
+";
+
+    #[test]
+    fn faults_go_to_stderr_and_fail_the_check() {
+        let (code, out, err) = check(FAULTY, Format::Text);
+        assert!(code.contains('1'), "{code}");
+        assert_eq!(out, "");
+        assert_eq!(err.matches("error: ").count(), 2, "{err}");
+        assert_eq!(err.matches("\nhint: ").count(), 2, "{err}");
+        assert!(err.ends_with("\nroutes.yaml: 2 errors\n"), "{err}");
+        assert!(!err.contains('\u{1b}'), "{err}");
+    }
+
+    #[test]
+    fn faults_for_programs_are_one_object_on_stdout() {
+        let (code, out, err) = check(FAULTY, Format::Json);
+        assert!(code.contains('1'), "{code}");
+        assert_eq!(err, "");
+        let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((&json["version"], &json["ok"]), (&1.into(), &false.into()));
+        assert_eq!(json["faults"].as_array().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_good_file_is_summed_up() {
+        let (code, out, err) = check(GOOD, Format::Text);
+        assert!(code.contains('0'), "{code}");
+        assert_eq!(err, "");
+        assert_eq!(
+            out,
+            "\
+routes.yaml: ok
+  routes  2 (1 passed through)
+  hosts   2
+            a.test
+            b.test
+  slots   1
+            ONE
+"
+        );
+        let (_, out, _) = check(GOOD, Format::Json);
+        let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(json["slots"], serde_json::json!(["ONE"]));
+        assert_eq!((&json["ok"], &json["routes"]), (&true.into(), &2.into()));
+    }
+
+    #[test]
+    fn a_file_that_denies_everything_is_good_and_says_so() {
+        let (code, out, _) = check("routes: []", Format::Text);
+        assert!(code.contains('0'), "{code}");
+        assert!(out.contains("every request is denied"), "{out}");
+    }
+
+    #[test]
+    fn a_summary_fits_on_a_screen() {
+        let mut text = String::from("routes:\n");
+        for n in 0..500 {
+            text.push_str(&format!(
+                "  - {{host: h{n}.test, auth_scheme: raw, token_env: S{n}}}\n"
+            ));
+        }
+        let (_, out, _) = check(&text, Format::Text);
+        assert!(out.lines().count() <= 40, "{out}");
+        assert!(out.contains("and 484 more"), "{out}");
+    }
+}

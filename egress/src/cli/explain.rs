@@ -111,3 +111,244 @@ fn target_of(args: &Args) -> Result<Target, String> {
     Target::new(url.origin, method, &url.path_and_query, kind)
         .map_err(|_| format!("{:?}: the path holds a byte that no request can", args.url))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use serde_json::{Value, json};
+
+    use super::{Args, Colour, explain};
+
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    const ROUTES: &str = "routes:
+  - host: api.test
+    path_allowlist: [/v1/, {regex: '/v1/[a-z]+/x'}]
+    methods: [GET]
+    auth_scheme: Bearer
+    token_env: ONE
+    description: the interface
+  - host: api.test
+    path_allowlist: [/login]
+    query: {service: fetch}
+    websocket: false
+    auth_scheme: Basic
+    auth_user: me
+    auth_header: x-own
+    token_env: TWO
+  - host: '*.wild.test'
+    port: 8443
+    connect_to: 127.0.0.1:9
+  - host: passed.test
+    tls: passthrough
+  - host: plain.test
+    scheme: http
+";
+
+    /// The exit code, stdout and stderr of `egress explain ARGS`.
+    fn run(routes: &str, args: &[&str]) -> (String, String, String) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("routes.yaml");
+        std::fs::write(&path, routes).unwrap();
+        let path = path.to_str().unwrap();
+        let cli = Cli::try_parse_from(["explain", "-r", path].iter().chain(args)).unwrap();
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let code = explain(&cli.args, Colour::Never, &mut out, &mut err).unwrap();
+        (
+            format!("{code:?}"),
+            String::from_utf8(out).unwrap().replace(path, "routes.yaml"),
+            String::from_utf8(err).unwrap().replace(path, "routes.yaml"),
+        )
+    }
+
+    fn json_of(args: &[&str]) -> Value {
+        let args: Vec<&str> = [&["--json"], args].concat();
+        serde_json::from_str(&run(ROUTES, &args).1).unwrap()
+    }
+
+    #[test]
+    fn a_denial_names_code_nearest_route_and_the_condition_that_failed() {
+        for (args, code, line, failed) in [
+            (
+                &["GET", "https://evil.test/"][..],
+                "host_not_allowed",
+                None,
+                None,
+            ),
+            (
+                &["GET", "https://wild.test:8443/"],
+                "host_not_allowed",
+                None,
+                Some("does not cover wild.test itself"),
+            ),
+            (
+                &["GET", "https://a.b.wild.test:8443/"],
+                "host_not_allowed",
+                None,
+                Some("covers one label"),
+            ),
+            (
+                &["GET", "https://a.wild.test/"],
+                "port_not_allowed",
+                Some(16),
+                Some("https on 8443, the request for https on 443"),
+            ),
+            (
+                &["GET", "http://api.test/v1/x"],
+                "port_not_allowed",
+                Some(2),
+                Some("the request for http on 80"),
+            ),
+            (
+                &["GET", "https://api.test/v1/../x"],
+                "path_ambiguous",
+                Some(8),
+                Some("a dot segment"),
+            ),
+            (
+                &["GET", "https://api.test/v1/a%2fb"],
+                "path_ambiguous",
+                Some(8),
+                Some("an encoded slash"),
+            ),
+            (
+                &["GET", "https://api.test/v2"],
+                "path_not_allowed",
+                Some(8),
+                Some("none of /login covers it"),
+            ),
+            (
+                &["POST", "https://api.test/v1/x"],
+                "method_not_allowed",
+                Some(2),
+                Some("POST is not among GET"),
+            ),
+            (
+                &["GET", "https://api.test/login"],
+                "query_not_allowed",
+                Some(8),
+                Some("service=fetch"),
+            ),
+            (
+                &["GET", "wss://api.test/login?service=fetch"],
+                "websocket_not_allowed",
+                Some(8),
+                Some("websocket: false"),
+            ),
+            (
+                &["TRACE", "https://a.wild.test:8443/"],
+                "method_not_allowed",
+                Some(16),
+                Some("TRACE has to be named"),
+            ),
+        ] {
+            let json = json_of(args);
+            assert_eq!(json["verdict"], "denied", "{args:?}");
+            assert_eq!(json["code"], code, "{args:?} {json}");
+            assert_eq!(json["nearest"]["line"].as_u64(), line, "{args:?} {json}");
+            let told = json["failed"].as_str().unwrap_or_default();
+            assert!(told.contains(failed.unwrap_or_default()), "{args:?} {told}");
+            assert_eq!(failed.is_some(), json["failed"].is_string(), "{json}");
+            assert!(json["hint"].as_str().is_some_and(|hint| !hint.is_empty()));
+            let (status, out, _) = run(ROUTES, args);
+            assert!(status.contains('1'), "{args:?}");
+            assert!(out.starts_with("denied: "), "{out}");
+            assert!(out.contains(code) && out.contains("\nhint: "), "{out}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_asked_is_a_usage_error() {
+        for (args, problem) in [
+            (&["GET", "api.test/"][..], "begins with `https://`"),
+            (
+                &["GET", "https://api.test/a b"],
+                "a byte that no request can",
+            ),
+            (&["GET", "https://api.test/#x"], "fragment"),
+            (&["GE T", "https://api.test/"], "not a method"),
+            (&["POST", "wss://api.test/"], "is a GET"),
+            (&["POST", "--websocket", "https://api.test/"], "is a GET"),
+        ] {
+            let (code, out, err) = run(ROUTES, args);
+            assert!(code.contains('2'), "{args:?} {code}");
+            assert_eq!(out, "");
+            assert!(err.starts_with("error: ") && err.contains(problem), "{err}");
+        }
+        let (code, out, err) = run("routes: 1", &["GET", "https://api.test/"]);
+        assert!(code.contains('2') && out.is_empty(), "{code} {out}");
+        assert!(err.contains("--> routes.yaml:1:9"), "{err}");
+    }
+
+    #[test]
+    fn an_admitted_request_shows_route_pattern_and_slot() {
+        let (code, out, _) = run(ROUTES, &["GET", "https://API.test/v1/abc/x?q=1"]);
+        assert!(code.contains('0'), "{code}");
+        assert_eq!(
+            out,
+            "\
+allowed: GET https://api.test/v1/abc/x?q=1
+  route     routes.yaml:2 (api.test) the interface
+  path      covered by regex /v1/[a-z]+/x
+  strips    authorization, proxy-authorization, x-api-key, x-goog-api-key, api-key, private-token, cookie
+  injects   authorization: Bearer <ONE>
+"
+        );
+        let json = json_of(&["GET", "https://api.test/login?service=fetch"]);
+        assert_eq!(json["version"], 1);
+        assert_eq!(json["route"]["line"], 8);
+        assert_eq!(json["path_pattern"], "/login");
+        assert_eq!(
+            json["injected"],
+            json!({"header": "x-own", "scheme": "Basic", "user": "me", "slot": "TWO"})
+        );
+        let stripped = json["stripped"].as_array().unwrap();
+        assert!(stripped.contains(&"x-own".into()) && stripped.contains(&"cookie".into()));
+    }
+
+    #[test]
+    fn a_bare_route_injects_nothing_and_strips_all_the_same() {
+        let json = json_of(&["GET", "http://plain.test/"]);
+        assert_eq!(
+            (&json["verdict"], &json["injected"]),
+            (&"allowed".into(), &Value::Null)
+        );
+        let stripped = json["stripped"].as_array().unwrap();
+        assert!(stripped.contains(&"authorization".into()));
+        assert!(!stripped.contains(&"cookie".into()));
+        assert_eq!(
+            json_of(&["GET", "https://a.wild.test:8443"])["connect_to"],
+            "127.0.0.1:9"
+        );
+    }
+
+    #[test]
+    fn a_passthrough_route_admits_the_tunnel_and_touches_nothing() {
+        let (code, out, _) = run(ROUTES, &["GET", "https://passed.test/any/../thing"]);
+        assert!(code.contains('0'), "{code}");
+        assert!(
+            out.starts_with("passthrough: ") && out.contains("passed through unseen"),
+            "{out}"
+        );
+        assert_eq!(
+            json_of(&["GET", "https://passed.test/"])["stripped"],
+            json!([])
+        );
+    }
+
+    #[test]
+    fn a_websocket_is_asked_for_by_scheme_or_flag() {
+        for args in [
+            &["GET", "wss://api.test/v1/x"][..],
+            &["--websocket", "GET", "https://api.test/v1/x"],
+        ] {
+            let json = json_of(args);
+            assert_eq!(json["verdict"], "allowed");
+            assert_eq!(json["request"]["websocket"], true);
+        }
+    }
+}

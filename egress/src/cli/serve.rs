@@ -98,6 +98,9 @@ pub struct Args {
     /// A file descriptor that is told `LISTEN=ADDRESS` for each listener, and then `READY=1`
     #[arg(long, value_name = "N")]
     ready_fd: Option<RawFd>,
+    /// Stop when the process that started this one ends, however it ends (Linux)
+    #[arg(long)]
+    die_with_parent: bool,
     /// Seconds for a request's head, from its first byte
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = seconds())]
     head_timeout: u64,
@@ -154,9 +157,13 @@ fn seconds() -> clap::builder::RangedU64ValueParser {
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
     check_listeners(&args)?;
     let ready = args.ready_fd.map(open_fd).transpose()?;
+    if args.die_with_parent {
+        die_with_parent()?;
+    }
     let draft = config::read(&args.routes);
     let environment = Environment::take(draft.slots());
     let confinement = confine::apply();
+    confine::raise_file_limit();
     logging::begin(args.log_format, &args.log);
     let policy = draft.into_policy(&environment, None, SystemTime::now())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -467,6 +474,22 @@ fn logins(path: &Path) -> Result<Vec<Secret>, Failure> {
         return Err(Failure::usage(error));
     }
     Ok(lines.into_iter().map(Secret::new).collect())
+}
+
+/// Has the kernel end this process with its parent, also where the parent is killed and cannot do it itself.
+///
+/// A parent that is gone already is not noticed here: it no longer reads `--ready-fd` either, and that is noticed.
+#[cfg(target_os = "linux")]
+fn die_with_parent() -> Result<(), Failure> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))
+        .context("--die-with-parent")
+        .map_err(Failure::runtime)
+}
+
+/// Elsewhere the parent has to end this process.
+#[cfg(not(target_os = "linux"))]
+fn die_with_parent() -> Result<(), Failure> {
+    Ok(())
 }
 
 /// Opens an inherited descriptor anew, which leaves the original to whoever else holds it.

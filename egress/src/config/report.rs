@@ -1,7 +1,7 @@
 //! How faults are shown: as text with the lines that they are about, or as JSON for programs.
 
 use std::fmt::{self, Write as _};
-use std::io::IsTerminal as _;
+use std::io::IsTerminal;
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Element, Group, Level, Origin, Renderer, Snippet};
@@ -22,11 +22,21 @@ pub enum Colour {
 }
 
 impl Colour {
-    /// What suits standard error: colour on a terminal, unless `NO_COLOR` is set or the terminal is a dumb one.
+    /// What suits standard error.
     pub fn of_stderr() -> Self {
+        Self::of(&std::io::stderr())
+    }
+
+    /// What suits standard output.
+    pub fn of_stdout() -> Self {
+        Self::of(&std::io::stdout())
+    }
+
+    /// Colour on a terminal, unless `NO_COLOR` is set or the terminal is a dumb one.
+    fn of(stream: &impl IsTerminal) -> Self {
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        if std::io::stderr().is_terminal() && !set("NO_COLOR") && !dumb {
+        if stream.is_terminal() && !set("NO_COLOR") && !dumb {
             Self::Always
         } else {
             Self::Never

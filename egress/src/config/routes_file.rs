@@ -334,7 +334,11 @@ fn check_ties(entries: &[Entry], faults: &mut Vec<Fault>) {
     };
     for tie in ties {
         let at = |number: Line| entries.get(number as usize);
-        if let (Some(first), Some(second)) = (at(tie.first), at(tie.second)) {
+        let (Some(first), Some(second)) = (at(tie.first), at(tie.second)) else {
+            continue;
+        };
+        // Two that differ in `tls` have that fault, which is the same mistake.
+        if first.tls_mode() == second.tls_mode() {
             faults.push(tie_fault(second.span, first.line));
         }
     }

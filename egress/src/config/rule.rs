@@ -6,7 +6,7 @@ use super::authority::Authorities;
 use super::document::{Node, Value};
 use super::fault::{Fault, Span, shown};
 use super::fields::{Field, Fields, Keys, Unknown};
-use super::values;
+use super::{paths, values};
 use crate::credential::SlotName;
 use crate::route::host::{Host, HostPattern};
 use crate::route::path::{EncodedSlash, PathPattern};
@@ -28,6 +28,12 @@ pub(super) struct Entry {
     pub(super) tls: Option<Span>,
     /// The rule; `None` for a route with a fault.
     pub(super) rule: Option<Rule>,
+}
+
+impl Entry {
+    pub(super) fn tls_mode(&self) -> Option<Tls> {
+        self.rule.as_ref().map(|rule| rule.tls)
+    }
 }
 
 const KEYS: Keys = Keys {
@@ -410,7 +416,7 @@ fn read_conditions(
     let Some(field) = fields.find("path_allowlist") else {
         return (None, query);
     };
-    let paths = values::paths(field, faults).unwrap_or_default();
+    let paths = paths::read(field, faults).unwrap_or_default();
     for (pattern, span) in &paths {
         let PathPattern::Prefix(prefix) = pattern else {
             continue;

@@ -1,4 +1,5 @@
-//! What the values of a route's keys must look like, one function for each. Whether they fit together is `rule`'s business.
+//! What the values of a route's keys must look like, one function for each; `paths` has the patterns. Whether they fit
+//! together is `rule`'s business.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,13 +7,12 @@ use http::Method;
 use http::header::{self, HeaderName};
 use ipnet::IpNet;
 
-use super::document::{Entry, Node, ScalarKind, Value};
+use super::document::{ScalarKind, Value};
 use super::fault::{Fault, Span, shown};
-use super::fields::{Field, Fields, Keys, closest, duplicate, listed};
+use super::fields::{Field, closest, duplicate, listed};
 use crate::credential::SlotName;
 use crate::route::ConnectTo;
 use crate::route::host::{Host, HostPattern, InvalidHost};
-use crate::route::path::{InvalidPath, PathPattern};
 use crate::route::target::{Origin, Scheme};
 
 /// One of a few words, spelt exactly.
@@ -40,6 +40,10 @@ pub(super) fn host(field: Field<'_>, faults: &mut Vec<Fault>) -> Option<HostPatt
     let text = field.text(faults)?;
     match text.parse() {
         Ok(pattern) => Some(pattern),
+        Err(_) if text.contains('@') => {
+            faults.push(user_part(field));
+            None
+        }
         Err(error) => {
             let problem = format!("{} is not a host: {error}", shown(text));
             let fault = field.fault(match error {
@@ -53,6 +57,14 @@ pub(super) fn host(field: Field<'_>, faults: &mut Vec<Fault>) -> Option<HostPatt
             None
         }
     }
+}
+
+/// A user part may well have a password in it, so the text is not repeated.
+fn user_part(field: Field<'_>) -> Fault {
+    field
+        .fault(format!("{} has a user part", shown(field.name)))
+        .hint("give the host alone; a credential belongs into the slot that `token_env` names")
+        .quiet()
 }
 
 fn host_hint(text: &str, error: InvalidHost) -> Option<String> {
@@ -218,108 +230,6 @@ pub(super) fn auth_user(field: Field<'_>, faults: &mut Vec<Fault>) -> Option<Str
     Some(text.into())
 }
 
-const PATTERN_KEYS: Keys = Keys {
-    of: "a path pattern",
-    known: &["regex"],
-    unknown: |_| None,
-};
-
-/// Path patterns, with their places.
-pub(super) fn paths(field: Field<'_>, faults: &mut Vec<Fault>) -> Option<Vec<(PathPattern, Span)>> {
-    let items = field.list("to allow every path", faults)?;
-    let mut patterns: Vec<(PathPattern, Span)> = Vec::with_capacity(items.len());
-    for item in items {
-        let Some(pattern) = path(field, item, faults) else {
-            continue;
-        };
-        match patterns.iter().find(|(known, _)| *known == pattern) {
-            Some((_, first)) => {
-                let shown = shown(&pattern.to_string());
-                faults.push(repeated(field, item.span, &shown, *first));
-            }
-            None => patterns.push((pattern, item.span)),
-        }
-    }
-    Some(patterns)
-}
-
-fn path(field: Field<'_>, item: &Node<'_>, faults: &mut Vec<Fault>) -> Option<PathPattern> {
-    if let Value::Map(map) = &item.value {
-        return regex(field, map, item.span, faults);
-    }
-    let text = field.text_of(item, faults)?;
-    match PathPattern::prefix(text) {
-        Ok(pattern) => Some(pattern),
-        Err(error) => {
-            let problem = format!("the path prefix {} cannot be used: {error}", shown(text));
-            let fault = field.fault_in(item.span, problem);
-            faults.push(match error {
-                InvalidPath::NoSlash if looks_like_regex(text) => {
-                    fault.hint("write a regular expression as `{regex: '...'}`")
-                }
-                InvalidPath::NoSlash => fault.hint(format!("write {}", shown(&format!("/{text}")))),
-                _ => fault,
-            });
-            None
-        }
-    }
-}
-
-fn looks_like_regex(text: &str) -> bool {
-    text.starts_with('^') || text.ends_with('$') || text.contains(".*")
-}
-
-fn regex(
-    field: Field<'_>,
-    map: &[Entry<'_>],
-    span: Span,
-    faults: &mut Vec<Fault>,
-) -> Option<PathPattern> {
-    let before = faults.len();
-    let fields = Fields::read(map, &PATTERN_KEYS, faults);
-    let Some(source) = fields.find("regex") else {
-        if faults.len() == before {
-            faults.push(
-                field
-                    .fault_in(span, "a path pattern in braces has no `regex`")
-                    .hint("write {regex: '^/repos/[^/]+/pulls$'}"),
-            );
-        }
-        return None;
-    };
-    let text = source.text(faults)?;
-    let unusable = |problem: String| source.fault(problem);
-    match PathPattern::regex(text) {
-        Ok(pattern) if pattern.literal().starts_with('/') || pattern.literal().is_empty() => {
-            Some(pattern)
-        }
-        Ok(_) => {
-            let problem = format!("the regular expression {} can match no path", shown(text));
-            faults.push(unusable(problem).hint(
-                "every path begins with `/`, and the expression has to cover the whole path",
-            ));
-            None
-        }
-        Err(InvalidPath::Regex(message)) => {
-            // The compiler draws its message over several lines; the last one says what is wrong.
-            let last = message.lines().last().unwrap_or_default();
-            let reason = last
-                .strip_prefix("error: ")
-                .unwrap_or(last)
-                .trim_end_matches('.');
-            faults.push(unusable(format!(
-                "the regular expression {} does not compile: {reason}",
-                shown(text)
-            )));
-            None
-        }
-        Err(error) => {
-            faults.push(unusable(error.to_string()));
-            None
-        }
-    }
-}
-
 /// Method names.
 pub(super) fn methods(field: Field<'_>, faults: &mut Vec<Fault>) -> Option<Vec<Method>> {
     let items = field.list("to allow every method but TRACE and CONNECT", faults)?;
@@ -467,6 +377,10 @@ pub(super) fn connect_to(field: Field<'_>, faults: &mut Vec<Fault>) -> Option<Co
             });
         }
         Ok(_) => format!("{} has no port", shown(text)),
+        Err(_) if text.contains('@') => {
+            faults.push(user_part(field));
+            return None;
+        }
         Err(error) => format!("{} cannot be dialled: {error}", shown(text)),
     };
     faults.push(
@@ -477,7 +391,8 @@ pub(super) fn connect_to(field: Field<'_>, faults: &mut Vec<Fault>) -> Option<Co
     None
 }
 
-fn repeated(field: Field<'_>, span: Span, shown: &str, first: Span) -> Fault {
+/// An item that a list has already.
+pub(super) fn repeated(field: Field<'_>, span: Span, shown: &str, first: Span) -> Fault {
     field
         .fault_in(span, format!("{shown} stands twice in `{}`", field.name))
         .hint("remove one of the two")

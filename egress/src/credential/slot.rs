@@ -27,7 +27,7 @@ impl Slots {
     ///
     /// # Errors
     ///
-    /// Every slot that cannot be used, with the reason.
+    /// Every slot that cannot be used, with the reason, but for those that `previous` had.
     pub fn open<'a>(
         names: impl Iterator<Item = &'a SlotName>,
         environment: &Environment,
@@ -40,17 +40,16 @@ impl Slots {
             if slots.contains_key(name) {
                 continue;
             }
-            match Slot::open(name, environment, now) {
-                Ok(opened) => {
-                    let kept = previous
-                        .and_then(|slots| slots.0.get(name))
-                        .filter(|old| old.same_as(&opened));
-                    slots.insert(
-                        name.clone(),
-                        kept.cloned().unwrap_or_else(|| Arc::new(opened)),
-                    );
+            let old = previous.and_then(|slots| slots.0.get(name));
+            match (Slot::open(name, environment, now), old) {
+                (Ok(opened), Some(old)) if old.same_as(&opened) => {
+                    _ = slots.insert(name.clone(), old.clone())
                 }
-                Err(reason) => unusable.push((name.clone(), reason)),
+                (Ok(opened), _) => _ = slots.insert(name.clone(), Arc::new(opened)),
+                // A slot that lapsed while it was in force must not keep the operator from taking routes away. Nothing
+                // is sent with it: it is looked at again on each lease.
+                (Err(_), Some(old)) => _ = slots.insert(name.clone(), old.clone()),
+                (Err(reason), None) => unusable.push((name.clone(), reason)),
             }
         }
         unusable.sort_by(|(a, _), (b, _)| a.cmp(b));

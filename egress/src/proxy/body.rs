@@ -46,6 +46,11 @@ impl Upload {
         }
     }
 
+    /// The counter of its bytes.
+    pub fn received(&self) -> Arc<AtomicU64> {
+        self.received.clone()
+    }
+
     /// What the gate found wrong with the body, once it has. hyper forgets it on the way through HTTP/2.
     pub fn fault(&self) -> Arc<OnceLock<Fault>> {
         self.fault.clone()
@@ -85,7 +90,9 @@ impl Body for Upload {
                     };
                     this.received
                         .fetch_add(data.len() as u64, Ordering::Relaxed);
-                    if this.incoming.is_end_stream() {
+                    // At the declared length HTTP/2 may owe an empty frame yet, which an HTTP/1.1 upstream never waits for.
+                    if this.incoming.is_end_stream() || this.incoming.size_hint().exact() == Some(0)
+                    {
                         this.whole.store(true, Ordering::Release);
                     }
                     Some(Ok(frame))

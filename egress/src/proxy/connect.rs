@@ -1,5 +1,5 @@
 //! CONNECT: a tunnel is opened to an admitted origin, and what comes through it is either decided request by request
-//! ([`intercept`]) or, where the route says so, passed through after the server name was checked ([`pass_through`]).
+//! (`intercept`) or, where the route says so, passed through after the server name was checked (`pass_through`).
 //!
 //! Nothing is looked up, dialled or minted for an origin that no route admits, and there is no fallback to a blind tunnel.
 
@@ -8,17 +8,15 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
-use http::header::HOST;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 
 use super::body::Download;
-use super::connection::{Connection, reclaim_socket, serve_h1, serve_h2};
+use super::connection::{Connection, Takeover, serve_h1, serve_h2};
 use super::reject::{Cause, Reject};
 use super::socket::{Prefixed, Socket};
 use super::upgrade::splice;
@@ -27,7 +25,7 @@ use crate::policy::Lasting;
 use crate::route::target::{InvalidTarget, Origin, Scheme, Via};
 use crate::route::{Denial, Tls};
 
-/// Answers a CONNECT, and goes on with the tunnel once hyper has let the connection go.
+/// Answers a CONNECT. The [`tunnel`] begins when the answer is written.
 pub fn open(
     connection: &Arc<Connection>,
     request: Request<Incoming>,
@@ -46,11 +44,7 @@ pub fn open(
         .admits(&origin)
         .map_err(|denial| denied(&origin, &denial))?;
     record.answered(Verdict::Allowed, "tunnel", StatusCode::OK.as_u16());
-    let agent = hyper::upgrade::on(request);
-    connection
-        .state
-        .tasks
-        .spawn(tunnel(connection.clone(), agent, origin, tls));
+    connection.take_over(Takeover::Tunnel(origin, tls));
     Ok(Response::new(Download::empty()))
 }
 
@@ -77,25 +71,20 @@ fn authority<B>(request: &Request<B>) -> Result<Origin, InvalidTarget> {
         return Err(InvalidTarget::Port);
     }
     let origin = Origin::parse(Scheme::Https, authority)?;
-    // Host says nothing here that the target does not say. Some clients leave its port out.
-    for host in request.headers().get_all(HOST) {
-        let host = host.to_str().map_err(|_| InvalidTarget::TwoHosts)?;
-        if Origin::parse(Scheme::Https, host)?.host != origin.host {
-            return Err(InvalidTarget::TwoHosts);
-        }
-    }
+    // Host takes no part: nothing is decided by it, and clients that write the request by hand put the proxy there.
     Ok(origin)
 }
 
 /// The life of a tunnel after its 200. A tunnel that fails before its first request leaves a line of its own in the log.
-async fn tunnel(connection: Arc<Connection>, agent: OnUpgrade, origin: Origin, tls: Tls) {
-    let Ok(upgraded) = agent.await else { return };
-    let Ok(agent) = reclaim_socket(upgraded) else {
-        return;
-    };
+pub async fn tunnel(
+    connection: &Arc<Connection>,
+    agent: Prefixed<Socket>,
+    origin: Origin,
+    tls: Tls,
+) {
     let failed = match tls {
-        Tls::Intercept => intercept(&connection, agent, &origin).await.err(),
-        Tls::Passthrough => pass_through(&connection, agent, &origin).await.err(),
+        Tls::Intercept => intercept(connection, agent, &origin).await.err(),
+        Tls::Passthrough => pass_through(connection, agent, &origin).await.err(),
     };
     if let Some(reject) = failed {
         let mut record = connection.state.audit.begin(&connection.client);
@@ -147,9 +136,9 @@ async fn intercept(
         connection.client.clone(),
     );
     if h2 {
-        serve_h2(inner, stream).await;
-    } else {
-        serve_h1(inner, stream).await;
+        serve_h2(&inner, stream).await;
+    } else if let Some((Takeover::WebSocket(socket), agent)) = serve_h1(&inner, stream).await {
+        socket.run(state, agent).await;
     }
     Ok(())
 }

@@ -1,31 +1,26 @@
 //! One client connection: HTTP/1.1 behind the gate, or HTTP/2, for as long as the policy upholds it.
 
 use std::convert::Infallible;
-use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
-use tokio_rustls::server::TlsStream;
 
 use super::body::Download;
 use super::gate::{self, Gate};
 use super::reject::{Cause, Reject};
-use super::socket::{Prefixed, Socket};
+use super::socket::Prefixed;
+use super::upgrade::WebSocket;
 use super::{State, handle};
 use crate::audit::Client;
 use crate::route::Tls;
-use crate::route::target::Via;
-
-/// The stream inside a tunnel whose TLS ends here.
-pub type Inner = TlsStream<Prefixed<Socket>>;
+use crate::route::target::{InvalidTarget, Origin, Via};
 
 /// What every request on a connection shares.
 #[derive(Debug)]
@@ -38,6 +33,16 @@ pub struct Connection {
     pub client: Client,
     hangup: Notify,
     forfeited: AtomicBool,
+    takeover: Mutex<Option<Takeover>>,
+}
+
+/// What becomes of an HTTP/1.1 connection after the answer that hands it over.
+#[derive(Debug)]
+pub enum Takeover {
+    /// A CONNECT was answered with 200.
+    Tunnel(Origin, Tls),
+    /// A WebSocket handshake was answered with 101.
+    WebSocket(Box<WebSocket>),
 }
 
 impl Connection {
@@ -48,6 +53,7 @@ impl Connection {
             via,
             client,
             hangup: Notify::new(),
+            takeover: Mutex::default(),
             forfeited: AtomicBool::new(false),
         })
     }
@@ -56,6 +62,11 @@ impl Connection {
     pub fn hang_up(&self) {
         self.forfeited.store(true, Ordering::Relaxed);
         self.hangup.notify_one();
+    }
+
+    /// Says what the connection is for after the answer that is about to be given.
+    pub fn take_over(&self, takeover: Takeover) {
+        *self.takeover.lock().unwrap_or_else(PoisonError::into_inner) = Some(takeover);
     }
 
     /// Whether the client forfeited the connection. HTTP/2 takes streams until the client has seen the GOAWAY.
@@ -78,6 +89,20 @@ impl Connection {
         }
     }
 
+    /// Notes why hyper gave a connection up. What it could not parse it has answered with a bare 400 of its own.
+    fn broke_off(&self, error: &hyper::Error) {
+        if error.is_parse() {
+            let mut record = self.state.audit.begin(&self.client);
+            if let Via::Tunnel(origin) = &self.via {
+                record.asks_host(origin);
+            }
+            Reject::from(InvalidTarget::Form).note(&mut record);
+            record.detail(error);
+        } else {
+            tracing::debug!(%error, client = %self.client, "a client connection broke off");
+        }
+    }
+
     fn is_upheld(&self) -> bool {
         match &self.via {
             Via::Proxy => true,
@@ -93,34 +118,26 @@ impl Connection {
 }
 
 /// Serves HTTP/1.1. Bytes that are no unambiguous request are answered with a 400, logged, and end the connection.
-pub async fn serve_h1<T>(connection: Arc<Connection>, io: T)
+///
+/// Where an answer handed the connection over, the stream is returned with what it is for.
+pub async fn serve_h1<T>(connection: &Arc<Connection>, io: T) -> Option<(Takeover, Prefixed<T>)>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = connection.state.limits.gate();
     let gate = TokioIo::new(Gate::new(io, limits));
-    let mut http = gate::server(&limits)
-        .serve_connection(gate, service(&connection))
-        .with_upgrades();
-    let ended = {
-        let mut closing = pin!(connection.closing());
-        let mut http = Pin::new(&mut http);
-        tokio::select! {
-            ended = http.as_mut() => ended,
-            () = &mut closing => {
-                http.as_mut().graceful_shutdown();
-                http.await
-            }
+    let mut http = gate::server(&limits).serve_connection(gate, service(connection));
+    let ended = tokio::select! {
+        ended = &mut http => ended,
+        () = connection.closing() => {
+            Pin::new(&mut http).graceful_shutdown();
+            (&mut http).await
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, client = %connection.client, "a client connection broke off");
+        connection.broke_off(&error);
     }
-    // None where the connection became a tunnel.
-    let Some(parts) = http.into_parts() else {
-        return;
-    };
-    let gate = parts.io.into_inner();
+    let gate = http.into_parts().io.into_inner();
     if let Some(fault) = gate.refusal() {
         let reject = Reject::new(Cause::Framing(fault));
         let mut record = connection.state.audit.begin(&connection.client);
@@ -129,11 +146,19 @@ where
         }
         reject.note(&mut record);
         _ = gate.answer_and_close(&reject.into_bytes()).await;
+        return None;
     }
+    let takeover = connection
+        .takeover
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take()?;
+    let (io, ahead) = gate.into_inner();
+    Some((takeover, Prefixed::new(ahead, io)))
 }
 
 /// Serves HTTP/2.
-pub async fn serve_h2<T>(connection: Arc<Connection>, io: T)
+pub async fn serve_h2<T>(connection: &Arc<Connection>, io: T)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -145,7 +170,7 @@ where
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);
-    let mut http = pin!(builder.serve_connection(TokioIo::new(io), service(&connection)));
+    let mut http = pin!(builder.serve_connection(TokioIo::new(io), service(connection)));
     let ended = tokio::select! {
         ended = http.as_mut() => ended,
         () = connection.closing() => {
@@ -154,7 +179,7 @@ where
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, client = %connection.client, "a client connection broke off");
+        connection.broke_off(&error);
     }
 }
 
@@ -172,37 +197,4 @@ fn service(
 > + use<> {
     let connection = connection.clone();
     service_fn(move |request: Request<Incoming>| handle(connection.clone(), request))
-}
-
-/// A stream that was taken over from HTTP/1.1, with what the client sent ahead.
-pub trait Taken: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Taken for T {}
-
-/// Gets the stream of an upgraded connection back from hyper and out of the gate.
-pub fn reclaim(upgraded: Upgraded) -> Option<Box<dyn Taken>> {
-    match reclaim_socket(upgraded) {
-        Ok(socket) => Some(Box::new(socket)),
-        Err(upgraded) => {
-            let parts = upgraded.downcast::<TokioIo<Gate<Inner>>>().ok()?;
-            let (io, held) = parts.io.into_inner().into_inner();
-            Some(Box::new(Prefixed::new(joined(parts.read_buf, held), io)))
-        }
-    }
-}
-
-/// The same for a connection of which it is known that it is the client's own.
-pub fn reclaim_socket(upgraded: Upgraded) -> Result<Prefixed<Socket>, Upgraded> {
-    let parts = upgraded.downcast::<TokioIo<Gate<Socket>>>()?;
-    let (io, held) = parts.io.into_inner().into_inner();
-    Ok(Prefixed::new(joined(parts.read_buf, held), io))
-}
-
-/// hyper's read buffer comes before what the gate still held.
-fn joined(first: Bytes, second: Bytes) -> Bytes {
-    if first.is_empty() {
-        second
-    } else {
-        [first, second].concat().into()
-    }
 }

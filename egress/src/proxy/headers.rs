@@ -16,7 +16,7 @@ use crate::credential::Secret;
 use crate::route::{AuthScheme, Injection};
 
 /// Headers in which clients are known to carry credentials.
-const CREDENTIALS: [HeaderName; 6] = [
+pub const CREDENTIALS: [HeaderName; 6] = [
     AUTHORIZATION,
     PROXY_AUTHORIZATION,
     HeaderName::from_static("x-api-key"),
@@ -93,9 +93,25 @@ pub fn strip(headers: &mut HeaderMap, injection: Option<&Injection>) {
         // The cookies of an agent do not belong beside an identity that is not the agent's.
         headers.remove(COOKIE);
     }
+    join_cookies(headers);
     if trailers_wanted {
         // The one value of TE that HTTP/2 knows (RFC 9113, section 8.2.2), and that gRPC demands.
         headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// HTTP/2 lets a client split its cookies over several fields, which an HTTP/1.1 server must not see (RFC 9113, section
+/// 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let cookies: Vec<&[u8]> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if cookies.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&cookies.join(&b"; "[..]))
+    {
+        headers.insert(COOKIE, joined);
     }
 }
 
@@ -242,6 +258,13 @@ mod tests {
         ]);
         strip(&mut map, None);
         assert!(map.is_empty(), "{map:?}");
+    }
+
+    #[test]
+    fn split_cookies_become_one_field() {
+        let mut map = headers(&[("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")]);
+        strip(&mut map, None);
+        assert_eq!(map, headers(&[("cookie", "a=1; b=2; c=3")]));
     }
 
     #[test]

@@ -13,7 +13,8 @@ use tokio::time::sleep;
 use tokio_util::either::Either;
 
 use super::State;
-use super::connection::{Connection, serve_h1};
+use super::connect;
+use super::connection::{Connection, Takeover, serve_h1};
 use super::socket::Idle;
 use crate::audit::Client;
 use crate::route::target::Via;
@@ -135,7 +136,14 @@ async fn serve_client(state: Arc<State>, stream: Either<TcpStream, UnixStream>, 
     }
     counters.open_connections.fetch_add(1, Ordering::Relaxed);
     let socket = Idle::new(stream, state.limits.tunnel_idle);
-    serve_h1(Connection::new(state.clone(), Via::Proxy, client), socket).await;
+    let connection = Connection::new(state.clone(), Via::Proxy, client);
+    match serve_h1(&connection, socket).await {
+        None => {}
+        Some((Takeover::Tunnel(origin, tls), agent)) => {
+            connect::tunnel(&connection, agent, origin, tls).await
+        }
+        Some((Takeover::WebSocket(socket), agent)) => socket.run(&state, agent).await,
+    }
     counters.open_connections.fetch_sub(1, Ordering::Relaxed);
 }
 

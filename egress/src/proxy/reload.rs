@@ -76,9 +76,8 @@ impl State {
         match loaded {
             Ok(policy) => {
                 let changes = difference(&old, &policy);
-                self.upstream.retain(&policy);
                 self.policy.store(policy.into());
-                // Once more: a request that was decided under the old policy may have come in between.
+                // After the swap, so that whoever sees a connection close finds the new policy in force.
                 self.upstream.retain(&self.policy.load());
                 self.audit.counters.reloads.fetch_add(1, Ordering::Relaxed);
                 *last_fault = None;

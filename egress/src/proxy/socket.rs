@@ -107,6 +107,52 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Idle<T> {
     }
 }
 
+/// A stream that counts what is read from it, so that the figure is there however the reading ends.
+#[derive(Debug)]
+pub struct Tally<'a, T> {
+    io: &'a mut T,
+    /// Bytes read so far.
+    pub read: u64,
+}
+
+impl<'a, T> Tally<'a, T> {
+    /// Counts from 0.
+    pub fn new(io: &'a mut T) -> Self {
+        Self { io, read: 0 }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Tally<'_, T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut *self.io).poll_read(cx, buf))?;
+        self.read += buf.filled().len().saturating_sub(before) as u64;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Tally<'_, T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.io).poll_shutdown(cx)
+    }
+}
+
 /// A stream whose first bytes were read already, to be looked at.
 #[derive(Debug)]
 pub struct Prefixed<T> {

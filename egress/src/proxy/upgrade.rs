@@ -8,6 +8,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
 use http::header::{
     CONNECTION, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -17,14 +18,15 @@ use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::time::timeout;
 
 use super::State;
 use super::body::Download;
-use super::connection::reclaim;
+use super::connection::{Connection, Takeover};
 use super::headers::strip_answer;
 use super::reject::{Cause, Reject};
+use super::socket::{Prefixed, Tally};
 use super::upstream::{Stream, address_h1};
 use crate::audit::{Record, Verdict};
 use crate::policy::Lasting;
@@ -61,41 +63,36 @@ pub fn kind<B>(request: &Request<B>) -> Result<Kind, Reject> {
 
 /// Sends the handshake upstream, and on a verified 101 takes both connections over. Any other answer is passed back.
 pub async fn open(
-    state: &Arc<State>,
-    permit: Permit,
+    connection: &Arc<Connection>,
+    permit: &Permit,
     lasting: Lasting,
     head: request::Parts,
-    agent: OnUpgrade,
     record: &mut Option<Record>,
 ) -> Result<Response<Download>, Reject> {
-    let origin = permit.target().origin().clone();
+    let state = &connection.state;
+    let origin = permit.target().origin();
     let failed = |error: hyper::Error| {
         Reject::new(Cause::UpstreamProtocol)
-            .at(&origin)
+            .at(origin)
             .because(error)
     };
-    let mut request = Request::from_parts(head, Empty::<bytes::Bytes>::new());
-    address_h1(&mut request, &permit)?;
-    request
-        .headers_mut()
-        .insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    request
-        .headers_mut()
-        .insert(UPGRADE, HeaderValue::from_static("websocket"));
+    let mut request = Request::from_parts(head, Empty::<Bytes>::new());
+    address_h1(&mut request, permit)?;
+    mark(request.headers_mut());
     let expected = request.headers().get(SEC_WEBSOCKET_KEY).map(accept_of);
 
-    let stream = state.upstream.open(&permit).await?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+    let stream = state.upstream.open(permit).await?;
+    let (mut sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(failed)?;
-    tokio::spawn(connection.with_upgrades());
+    tokio::spawn(driver.with_upgrades());
     let answer = timeout(state.limits.answer, sender.send_request(request));
     let mut answer = answer
         .await
-        .map_err(|_| Reject::new(Cause::UpstreamTimeout).at(&origin))?
+        .map_err(|_| Reject::new(Cause::UpstreamTimeout).at(origin))?
         .map_err(failed)?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(decline(state, answer, sender));
+        return Ok(decline(state, answer, record));
     }
     let accepted = answer
         .headers()
@@ -104,40 +101,55 @@ pub async fn open(
     if accepted != expected.as_deref().map(str::as_bytes)
         || !has_token(answer.headers(), &UPGRADE, "websocket")
     {
-        return Err(Reject::new(Cause::UpstreamHandshake).at(&origin));
+        return Err(Reject::new(Cause::UpstreamHandshake).at(origin));
     }
     let upstream = hyper::upgrade::on(&mut answer);
     let (mut head, _) = answer.into_parts();
     strip_answer(&mut head.headers);
-    head.headers
-        .insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    head.headers
-        .insert(UPGRADE, HeaderValue::from_static("websocket"));
+    mark(&mut head.headers);
     let mut record = record.take();
     if let Some(record) = &mut record {
-        record.answered(Verdict::Allowed, "websocket", 101);
+        record.answered(
+            Verdict::Allowed,
+            "websocket",
+            StatusCode::SWITCHING_PROTOCOLS.as_u16(),
+        );
     }
-    let task = {
-        let state = state.clone();
-        async move {
-            let (Ok(agent), Ok(upstream)) = (agent.await, upstream.await) else {
-                return;
-            };
-            let Some(mut agent) = reclaim(agent) else {
-                return;
-            };
-            let Ok(parts) = upstream.downcast::<TokioIo<Stream>>() else {
-                return;
-            };
-            let mut upstream = parts.io.into_inner();
-            // Frames that came in the same packet as the 101.
-            if agent.write_all(&parts.read_buf).await.is_ok() {
-                splice(&state, &mut agent, &mut upstream, lasting, record).await;
-            }
-        }
-    };
-    state.tasks.spawn(task);
+    connection.take_over(Takeover::WebSocket(Box::new(WebSocket {
+        upstream,
+        lasting,
+        record,
+    })));
     Ok(Response::from_parts(head, Download::empty()))
+}
+
+/// A WebSocket whose handshake was verified, and whose agent is about to be told so.
+#[derive(Debug)]
+pub struct WebSocket {
+    upstream: OnUpgrade,
+    lasting: Lasting,
+    record: Option<Record>,
+}
+
+impl WebSocket {
+    /// Copies frames until one side ends it.
+    pub async fn run<T: AsyncRead + AsyncWrite + Unpin>(self, state: &State, mut agent: T) {
+        let Ok(upstream) = self.upstream.await else {
+            return;
+        };
+        let Ok(parts) = upstream.downcast::<TokioIo<Stream>>() else {
+            return;
+        };
+        // Frames that came in the same packet as the 101.
+        let mut upstream = Prefixed::new(parts.read_buf, parts.io.into_inner());
+        splice(state, &mut agent, &mut upstream, self.lasting, self.record).await;
+    }
+}
+
+/// Writes the two headers that make a request or an answer a WebSocket handshake.
+fn mark(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
 }
 
 /// Copies two streams into each other until both have ended, one fails, nothing moves for too long (the agent's stream
@@ -149,23 +161,23 @@ pub async fn splice<A, U>(
     lasting: Lasting,
     record: Option<Record>,
 ) where
-    A: AsyncRead + AsyncWrite + Unpin + ?Sized,
-    U: AsyncRead + AsyncWrite + Unpin + ?Sized,
+    A: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
 {
     let _open = state.count_splice();
-    let mut record = record;
+    let (mut agent, mut upstream) = (Tally::new(agent), Tally::new(upstream));
     let ended = tokio::select! {
-        copied = copy_bidirectional(agent, upstream) => copied.map_err(|error| ("connection_lost", error.to_string())),
-        () = state.revoked(lasting) => Err(("revoked", "a reload changed its route or credential".into())),
-        () = state.drained() => Err(("stopping", "the sidecar is stopping".into())),
+        copied = copy_bidirectional(&mut agent, &mut upstream) => {
+            copied.err().map(|error| ("connection_lost", error.to_string()))
+        }
+        () = state.revoked(lasting) => Some(("revoked", "a reload changed its route or credential".into())),
+        () = state.drained() => Some(("stopping", "the sidecar is stopping".into())),
     };
-    if let Some(record) = &mut record {
-        match ended {
-            Ok((up, down)) => {
-                record.add_received(up);
-                record.add_sent(down);
-            }
-            Err((code, detail)) => record.ended(code, detail),
+    if let Some(mut record) = record {
+        record.add_received(agent.read);
+        record.add_sent(upstream.read);
+        if let Some((code, detail)) = ended {
+            record.ended(code, detail);
         }
     }
 }
@@ -175,13 +187,13 @@ pub async fn splice<A, U>(
 fn decline(
     state: &State,
     answer: Response<Incoming>,
-    sender: hyper::client::conn::http1::SendRequest<Empty<bytes::Bytes>>,
+    record: &mut Option<Record>,
 ) -> Response<Download> {
     let (mut head, body) = answer.into_parts();
     let trailers = strip_answer(&mut head.headers);
-    head.headers
-        .insert(CONNECTION, HeaderValue::from_static("close"));
-    drop(sender);
+    if let Some(record) = record {
+        record.answered(Verdict::Allowed, "ok", head.status.as_u16());
+    }
     Response::from_parts(
         head,
         Download::relayed(body, trailers, state.limits.body_idle, None),

@@ -7,11 +7,14 @@ mod pool;
 mod tls;
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::header::HOST;
+use http::header::{HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Request, Response, Uri, request};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::time::timeout;
@@ -20,7 +23,7 @@ pub use self::dial::{Dialer, ProxyUrl, Stream};
 pub use self::pool::{Checkin, Pool};
 pub use self::tls::{Roots, TlsClients, TlsFault};
 
-use self::pool::{Connection, Key};
+use self::pool::{Connection, Home, Key};
 use self::tls::Alpn;
 use super::body::Upload;
 use super::limits::Limits;
@@ -68,21 +71,26 @@ impl Upstream {
             lasting,
             origin: origin.clone(),
         };
-        let (whole, fault) = (body.whole(), body.fault());
+        let (whole, received, fault) = (body.whole(), body.received(), body.fault());
+        let home = self.pool.home(&key);
         let mut request = Request::from_parts(head, body);
+        let mut waiting = self.pool.checkout(&key).await;
         loop {
-            let (mut connection, reused) = match self.pool.checkout(&key).await {
-                Some(connection) => (connection, true),
-                None => (self.connect(permit, &key).await?, false),
+            let reused = waiting.is_some();
+            let mut connection = match waiting.take() {
+                Some(connection) => connection,
+                None => self.connect(permit, &key, &home).await?,
             };
             address(&mut request, permit, connection.speaks_h2())?;
-            let sent = timeout(self.limits.answer, connection.try_send(request));
-            match sent
-                .await
-                .map_err(|_| Reject::new(Cause::UpstreamTimeout).at(origin))?
-            {
-                Ok(response) => return Ok((response, self.pool.checkin(key, connection, whole))),
-                Err(mut failed) => match failed.take_message() {
+            frame(&mut request);
+            match self.answered(connection.try_send(request), &received).await {
+                Some(Ok(response)) => {
+                    // Nobody knows where the next message begins on a connection whose answer overtook its request.
+                    let early = !whole.load(Ordering::Acquire);
+                    let home = if early { Home::default() } else { home };
+                    return Ok((response, connection.checkin(home)));
+                }
+                Some(Err(mut failed)) => match failed.take_message() {
                     Some(unsent) if reused => request = unsent,
                     _ => {
                         // By the agent's own body, where the gate cut it off; else by the upstream.
@@ -95,6 +103,28 @@ impl Upstream {
                         return Err(reject.at(origin));
                     }
                 },
+                None => {
+                    let reject = Reject::new(Cause::UpstreamTimeout).at(origin);
+                    return Err(reject.because("no answer in time"));
+                }
+            }
+        }
+    }
+
+    /// Waits for an answer for as long as the deadline allows, beginning anew while the upload still moves.
+    async fn answered<T>(
+        &self,
+        answer: impl Future<Output = T>,
+        received: &AtomicU64,
+    ) -> Option<T> {
+        let mut answer = pin!(answer);
+        loop {
+            let before = received.load(Ordering::Relaxed);
+            if let Ok(answer) = timeout(self.limits.answer, answer.as_mut()).await {
+                return Some(answer);
+            }
+            if received.load(Ordering::Relaxed) == before {
+                return None;
             }
         }
     }
@@ -135,10 +165,11 @@ impl Upstream {
         self.pool.reap();
     }
 
-    async fn connect(&self, permit: &Permit, key: &Key) -> Result<Connection, Reject> {
+    async fn connect(&self, permit: &Permit, key: &Key, home: &Home) -> Result<Connection, Reject> {
         // One dial at a time to an origin that is known to speak HTTP/2: the others share the connection that it makes.
+        // Nobody waits for longer than a dial may take, or a dead upstream would cost its callers one wait after the other.
         let _turn = match self.pool.turn(key) {
-            Some(turn) => Some(turn.lock_owned().await),
+            Some(turn) => timeout(self.limits.connect, turn.lock_owned()).await.ok(),
             None => None,
         };
         if let Some(shared) = self.pool.shared(key) {
@@ -151,7 +182,7 @@ impl Upstream {
         let tls = self.secure(permit, tcp, Alpn::Any).await?;
         if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
             let connection = self.handshake_h2(permit, Stream::Right(tls)).await?;
-            self.pool.share(key, &connection);
+            home.share(&connection);
             return Ok(connection);
         }
         self.handshake_h1(permit, Stream::Right(tls)).await
@@ -241,6 +272,19 @@ fn address<B>(request: &mut Request<B>, permit: &Permit, h2: bool) -> Result<(),
     }
     *request.uri_mut() = uri.build().map_err(invalid)?;
     Ok(())
+}
+
+/// Spells out the framing of a body without a length. hyper would leave the body of a GET or HEAD out otherwise.
+fn frame(request: &mut Request<Upload>) {
+    let body = request.body();
+    let is_known = body.is_end_stream() || body.size_hint().exact().is_some();
+    if request.version() == http::Version::HTTP_11 && !is_known {
+        let chunked = HeaderValue::from_static("chunked");
+        request.headers_mut().insert(TRANSFER_ENCODING, chunked);
+    } else {
+        // An unsent request may have been framed for another connection.
+        request.headers_mut().remove(TRANSFER_ENCODING);
+    }
 }
 
 /// Prepares a handshake that takes an HTTP/1.1 connection over.

@@ -1,7 +1,7 @@
 //! The order in which routes are asked: longer literal path first, then the one with more conditions.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -60,6 +60,9 @@ impl Candidate {
     }
 }
 
+/// As many ties as are told of one route. A thousand equal routes have half a million ties, and no one reads those.
+const MOST_TIES: usize = 8;
+
 /// Sorts the candidates of one host pattern, and adds the ties among them.
 pub(super) fn sort(candidates: &mut [Candidate], ties: &mut Vec<Tie>) {
     candidates.sort_by_cached_key(|candidate| {
@@ -67,12 +70,14 @@ pub(super) fn sort(candidates: &mut [Candidate], ties: &mut Vec<Tie>) {
         let literal = candidate.path().map(|pattern| pattern.literal().to_owned());
         (Reverse(path), Reverse(conditions), literal)
     });
+    let mut told = HashSet::new();
     // Only neighbours of equal rank and equal literal text can meet, so the text in the key keeps this near linear.
     for (index, first) in candidates.iter().enumerate() {
+        let mut found = 0;
         for second in candidates.iter().skip(index + 1) {
             let same_literal =
                 first.path().map(PathPattern::literal) == second.path().map(PathPattern::literal);
-            if second.rank() != first.rank() || !same_literal {
+            if second.rank() != first.rank() || !same_literal || found == MOST_TIES {
                 break;
             }
             if !Arc::ptr_eq(&first.route, &second.route) && first.may_meet(second) {
@@ -81,7 +86,8 @@ pub(super) fn sort(candidates: &mut [Candidate], ties: &mut Vec<Tie>) {
                     first: a.min(b),
                     second: a.max(b),
                 };
-                if !ties.contains(&tie) {
+                found += 1;
+                if told.insert((tie.first, tie.second)) {
                     ties.push(tie);
                 }
             }
@@ -90,6 +96,10 @@ pub(super) fn sort(candidates: &mut [Candidate], ties: &mut Vec<Tie>) {
 }
 
 /// Gives each rule an identity, and the one it had before where nothing in it changed.
+#[expect(
+    clippy::mutable_key_type,
+    reason = "a rule holds header names, whose shared bytes never change"
+)]
 pub(super) fn identify(rules: Vec<(Rule, Line)>, previous: Option<&Routes>) -> Vec<Arc<Route>> {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let known: HashMap<&Rule, RouteId> = previous

@@ -3,8 +3,10 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use http::header::COOKIE;
 use serde_json::{Value, json};
 
+use crate::proxy::headers::CREDENTIALS;
 use crate::route::host::{Host, HostPattern};
 use crate::route::path::PathPattern;
 use crate::route::target::{Kind, Origin, Target};
@@ -298,24 +300,15 @@ fn dialled(connect_to: &ConnectTo) -> String {
     }
 }
 
-/// The headers that would be removed, were they there.
+/// The agent's credentials that would be removed, were they there.
 fn stripped(injection: Option<&Injection>) -> Vec<String> {
-    let mut names: Vec<String> = [
-        "authorization",
-        "proxy-authorization",
-        "x-api-key",
-        "x-goog-api-key",
-        "api-key",
-        "private-token",
-    ]
-    .map(String::from)
-    .into();
+    let mut names: Vec<String> = CREDENTIALS.iter().map(ToString::to_string).collect();
     if let Some(injection) = injection {
         let own = injection.header.as_str();
         if !names.iter().any(|name| name == own) {
             names.push(own.into());
         }
-        names.push("cookie".into());
+        names.push(COOKIE.to_string());
     }
     names
 }
@@ -363,4 +356,32 @@ fn first_few<T: ToString>(items: &[T]) -> String {
         shown.push(format!("{} more", items.len() - MOST));
     }
     shown.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderName, HeaderValue};
+
+    use super::stripped;
+    use crate::proxy::headers::strip;
+    use crate::route::{AuthScheme, Injection};
+
+    #[test]
+    fn what_is_said_to_be_stripped_is_stripped() {
+        let injection = Injection {
+            header: HeaderName::from_static("x-own"),
+            scheme: AuthScheme::Raw,
+            slot: "ONE".parse().unwrap(),
+        };
+        for injection in [None, Some(&injection)] {
+            let names = stripped(injection);
+            let mut headers: HeaderMap = names
+                .iter()
+                .map(|name| (name.parse().unwrap(), HeaderValue::from_static("x")))
+                .collect();
+            assert_eq!(headers.len(), names.len());
+            strip(&mut headers, injection);
+            assert!(headers.is_empty(), "{headers:?}");
+        }
+    }
 }

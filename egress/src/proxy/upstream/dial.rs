@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::client::TlsStream;
+use zeroize::Zeroizing;
 
 use super::OwnListeners;
 use crate::addr;
@@ -256,13 +257,31 @@ impl FromStr for ProxyUrl {
         };
         let origin =
             Origin::parse(Scheme::Http, authority).map_err(|_| InvalidProxyUrl::Authority)?;
+        let pair = user
+            .map(|pair| percent_decoded(pair).ok_or(InvalidProxyUrl::Login))
+            .transpose()?;
         let authorization =
-            user.map(|pair| Secret::new(format!("Basic {}", BASE64_STANDARD.encode(pair))));
+            pair.map(|pair| Secret::new(format!("Basic {}", BASE64_STANDARD.encode(&*pair))));
         Ok(Self {
             origin,
             authorization,
         })
     }
+}
+
+/// User and password as they are: a URL spells `@`, `:` and `/` in them as `%40`, `%3A` and `%2F`.
+fn percent_decoded(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let (first, escaped) = text
+        .split_once('%')
+        .map_or((text, None), |(a, b)| (a, Some(b)));
+    let mut bytes = Zeroizing::new(first.as_bytes().to_vec());
+    for piece in escaped.into_iter().flat_map(|rest| rest.split('%')) {
+        let (digits, plain) = piece.split_at_checked(2)?;
+        let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        bytes.push(u8::from_str_radix(digits, 16).ok().filter(|_| is_hex)?);
+        bytes.extend_from_slice(plain.as_bytes());
+    }
+    Some(bytes)
 }
 
 impl fmt::Display for ProxyUrl {
@@ -280,11 +299,14 @@ pub enum InvalidProxyUrl {
     /// No host, a bad port, or a path.
     #[error("the proxy's URL must be http://[USER:PASSWORD@]HOST:PORT")]
     Authority,
+    /// A `%` in the user or password that two hex digits do not follow.
+    #[error("a % in the proxy's user or password is written %25")]
+    Login,
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{InvalidProxyUrl, ProxyUrl, interleaved};
+    use super::{InvalidProxyUrl, ProxyUrl, interleaved, percent_decoded};
 
     #[test]
     fn families_take_turns() {
@@ -320,5 +342,22 @@ mod tests {
         let proxy = url("http://user:p%40ss@proxy.test:3128/").unwrap();
         assert_eq!(proxy.to_string(), "http://proxy.test:3128");
         assert!(!format!("{proxy:?}").contains("p%40ss"));
+        let request = proxy.connect_request("api.test:443").unwrap();
+        assert_eq!(
+            request.headers()["proxy-authorization"],
+            "Basic dXNlcjpwQHNz"
+        );
+    }
+
+    #[test]
+    fn a_proxys_login_is_decoded() {
+        let decoded = |text: &str| percent_decoded(text).map(|bytes| bytes.to_vec());
+        assert_eq!(decoded("user:pass"), Some(b"user:pass".to_vec()));
+        assert_eq!(decoded("u%3a:%40%25%2F"), Some(b"u::@%/".to_vec()));
+        for wrong in ["%", "a%4", "%zz", "%+1", "%%41", "%4\u{e9}"] {
+            assert_eq!(decoded(wrong), None, "{wrong}");
+        }
+        let wrong = "http://user:%zz@proxy.test:1".parse::<ProxyUrl>();
+        assert_eq!(wrong.unwrap_err(), InvalidProxyUrl::Login);
     }
 }

@@ -113,34 +113,14 @@ impl Pool {
             .then(|| place.dialling.clone())
     }
 
-    /// Lets other requests use an HTTP/2 connection too.
-    pub(super) fn share(&self, key: &Key, connection: &Connection) {
-        let Connection::H2(shared, _) = connection else {
-            return;
-        };
-        let place = self.place(key);
-        place.speaks_h2.store(true, Ordering::Relaxed);
-        lock(&place.shared).push(shared.clone());
-    }
-
-    /// What brings a connection back after its exchange.
-    pub(super) fn checkin(
-        &self,
-        key: Key,
-        connection: Connection,
-        whole: Arc<AtomicBool>,
-    ) -> Checkin {
-        match connection {
-            Connection::H1(sender) => {
-                let place = Arc::downgrade(&self.place(&key));
-                Checkin(Back::H1 {
-                    place,
-                    sender,
-                    whole,
-                })
-            }
-            Connection::H2(_, stream) => Checkin(Back::H2 { _stream: stream }),
+    /// Where the connections of the key come back to. Take it before a request goes out: a reload meanwhile leaves
+    /// them homeless.
+    pub(super) fn home(&self, key: &Key) -> Home {
+        let mut places = lock(&self.places);
+        if let Some(place) = places.get(key) {
+            return Home(Arc::downgrade(place));
         }
+        Home(Arc::downgrade(places.entry(key.clone()).or_default()))
     }
 
     /// Forgets the connections of every key that is not upheld. Exchanges under way finish; their connections do not come
@@ -163,13 +143,20 @@ impl Pool {
                 && Arc::weak_count(place) == 0)
         });
     }
+}
 
-    fn place(&self, key: &Key) -> Arc<Place> {
-        let mut places = lock(&self.places);
-        match places.get(key) {
-            Some(place) => place.clone(),
-            None => places.entry(key.clone()).or_default().clone(),
-        }
+/// The place of a connection, for as long as the policy upholds it. The default is none at all.
+#[derive(Debug, Default)]
+pub(super) struct Home(Weak<Place>);
+
+impl Home {
+    /// Lets other requests use an HTTP/2 connection too.
+    pub(super) fn share(&self, connection: &Connection) {
+        let (Connection::H2(shared, _), Some(place)) = (connection, self.0.upgrade()) else {
+            return;
+        };
+        place.speaks_h2.store(true, Ordering::Relaxed);
+        lock(&place.shared).push(shared.clone());
     }
 }
 
@@ -214,6 +201,14 @@ impl Connection {
         matches!(self, Self::H2(..))
     }
 
+    /// What brings the connection back after its exchange.
+    pub(super) fn checkin(self, home: Home) -> Checkin {
+        match self {
+            Self::H1(sender) => Checkin(Back::H1 { home, sender }),
+            Self::H2(_, stream) => Checkin(Back::H2 { _stream: stream }),
+        }
+    }
+
     pub(super) async fn try_send(
         &mut self,
         request: Request<Upload>,
@@ -232,9 +227,8 @@ pub struct Checkin(Back);
 #[derive(Debug)]
 enum Back {
     H1 {
-        place: Weak<Place>,
+        home: Home,
         sender: http1::SendRequest<Upload>,
-        whole: Arc<AtomicBool>,
     },
     H2 {
         _stream: Stream,
@@ -244,20 +238,13 @@ enum Back {
 impl Checkin {
     /// Call it when the answer was read to its end.
     pub fn complete(self) {
-        let Back::H1 {
-            place,
-            sender,
-            whole,
-        } = self.0
-        else {
+        let Back::H1 { home, sender } = self.0 else {
             return;
         };
-        // An answer that came before its request was through leaves a connection of which nobody knows where the next
-        // message begins; and a place that a reload dropped takes nothing back.
-        if !whole.load(Ordering::Acquire) || sender.is_closed() {
+        // A place that a reload dropped takes nothing back.
+        let Some(place) = home.0.upgrade().filter(|_| !sender.is_closed()) else {
             return;
-        }
-        let Some(place) = place.upgrade() else { return };
+        };
         let mut waiting = lock(&place.waiting);
         if waiting.len() < MAX_WAITING {
             waiting.push(Waiting {

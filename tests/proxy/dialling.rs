@@ -1,0 +1,326 @@
+//! From a permit to a connection: which addresses are dialled, which certificates are believed, and what is said where
+//! neither works. A credential is only ever sent over a connection that was found to be the upstream's.
+
+use http::Request;
+use rcgen::{CertificateParams, DnType, date_time_ymd};
+use tokio::net::TcpListener;
+
+use crate::harness::agent::{Agent, exchange};
+use crate::harness::pki::{Pki, self_signed};
+use crate::harness::scripted::{Scripted, request, rest, say};
+use crate::harness::sidecar::Sidecar;
+use crate::harness::upstream::{Body, Upstream, text, text_body};
+use crate::harness::versions::{Client, Http, Whole};
+
+const REAL: &str = "real-token-of-the-host-c3d8";
+const ALPN: [&str; 2] = ["h2", "http/1.1"];
+
+#[tokio::test]
+async fn a_name_that_resolves_to_loopback_is_refused_and_not_dialled() {
+    let pki = Pki::new();
+    let upstream = Upstream::tls(&pki)
+        .start(async |_call| text(200, "never"))
+        .await;
+    let port = upstream.addr().port();
+    for (host, keys) in [
+        ("localhost", format!("port: {port}")),
+        ("api.test", format!("connect_to: 'localhost:{port}'")),
+        // An allowlist for another network is none for this one.
+        (
+            "api.test",
+            format!("connect_to: 'localhost:{port}', ssrf_ip_allowlist: [10.0.0.0/8]"),
+        ),
+    ] {
+        let sidecar = sidecar(&pki, host, &keys).await;
+        let at = if host == "localhost" { port } else { 443 };
+        let tunnel = Agent::of(&sidecar)
+            .tunnel(&format!("{host}:{at}"), host, &["http/1.1"])
+            .await;
+        let request = format!("GET / HTTP/1.1\r\nHost: {host}:{at}\r\nConnection: close\r\n\r\n");
+        let answer = exchange(&mut tunnel.expect("a TLS tunnel"), request.as_bytes()).await;
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{keys}: {answer}");
+        assert!(
+            answer.contains("x-egress-error: address_not_allowed\r\n"),
+            "{answer}"
+        );
+        let line = sidecar.logged("\"code\":\"address_not_allowed\"").await;
+        assert!(line.contains("localhost resolves to "), "{line}");
+    }
+    assert_eq!(upstream.connections(), 0);
+}
+
+#[tokio::test]
+async fn an_address_as_a_host_is_screened_like_a_name() {
+    let pki = Pki::new();
+    let upstream = Upstream::plain()
+        .start(async |_call| text(200, "never"))
+        .await;
+    let port = upstream.addr().port();
+    let routes = format!("routes: [{{host: 127.0.0.1, scheme: http, port: {port}}}]\n");
+    let sidecar = Sidecar::with_routes(&pki, routes).start().await;
+    let mut proxy = Agent::of(&sidecar).raw().await;
+    let request = format!(
+        "GET http://127.0.0.1:{port}/ HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n"
+    );
+    let answer = exchange(&mut proxy, request.as_bytes()).await;
+    assert!(
+        answer.starts_with(b"HTTP/1.1 403 "),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+    assert_eq!(upstream.connections(), 0);
+}
+
+#[tokio::test]
+async fn the_sidecar_does_not_dial_itself() {
+    let pki = Pki::new();
+    let sidecar = sidecar(&pki, "api.test", "connect_to: '127.0.0.1:1'").await;
+    let own = sidecar.addr();
+    for (turn, target) in [
+        format!("connect_to: '{own}'"),
+        format!(
+            "connect_to: 'localhost:{}', ssrf_ip_allowlist: [127.0.0.0/8, '::1/128']",
+            own.port()
+        ),
+    ]
+    .iter()
+    .enumerate()
+    {
+        sidecar.write_routes(&routes("api.test", target));
+        sidecar.sighup();
+        sidecar.logged_times("\"added\":", turn + 1).await;
+        let refusal = get(&sidecar, "/").await;
+        assert_eq!(
+            (refusal.status(), refusal.code()),
+            (508, Some("proxy_loop")),
+            "{target}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn certificates_that_are_wrong_get_no_credential_and_the_log_says_why() {
+    let pki = Pki::new();
+    let params = |name: &str| CertificateParams::new(vec![name.to_owned()]).expect("a DNS name");
+    let mut expired = params("api.test");
+    expired.not_before = date_time_ymd(2020, 1, 1);
+    expired.not_after = date_time_ymd(2020, 2, 1);
+    let mut early = params("api.test");
+    early.not_before = date_time_ymd(2090, 1, 1);
+    early.not_after = date_time_ymd(2090, 2, 1);
+    let mut common_name = CertificateParams::default();
+    common_name
+        .distinguished_name
+        .push(DnType::CommonName, "api.test");
+    let of = |params: &CertificateParams| pki.server_config_with(params, &ALPN);
+    let cases = [
+        ("expired", of(&expired)),
+        ("not valid yet", of(&early)),
+        ("not valid for name", of(&params("other.test"))),
+        ("not valid for name", of(&params("*.api.test"))),
+        ("not valid for", of(&common_name)),
+        ("UnknownIssuer", self_signed(&params("api.test"), &ALPN)),
+        // Its issuer has the name of the trusted one, and another key.
+        ("BadSignature", Pki::new().server_config(&ALPN)),
+    ];
+    for (reason, tls) in cases {
+        let upstream = Upstream::with_tls(tls)
+            .start(async |_call| text(200, "never"))
+            .await;
+        let keys = format!("connect_to: '{}'", upstream.addr());
+        let sidecar = sidecar(&pki, "api.test", &keys).await;
+        let refusal = get(&sidecar, "/").await;
+        assert_eq!(
+            (refusal.status(), refusal.code()),
+            (502, Some("upstream_tls")),
+            "{reason}"
+        );
+        assert!(upstream.seen().is_empty(), "{reason}");
+        assert!(upstream.connections() > 0, "{reason}");
+        // A WebSocket has a way of its own to the upstream.
+        let refusal = websocket(&sidecar).await;
+        assert!(refusal.starts_with("HTTP/1.1 502 "), "{reason}: {refusal}");
+        assert!(upstream.seen().is_empty(), "{reason}");
+        for line in sidecar.logged_times("\"code\":\"upstream_tls\"", 2).await {
+            assert!(line.contains(reason), "{reason}: {line}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_routes_own_ca_is_trusted_on_that_route_alone() {
+    let (pki, private) = (Pki::new(), Pki::new());
+    let upstream = Upstream::with_tls(private.server_config(&ALPN));
+    let upstream = upstream.start(async |_call| text(200, "fine")).await;
+    let file = private.ca_file();
+    let (to, ca) = (upstream.addr(), file.path());
+    let routes = format!(
+        "routes:\n\
+         \x20 - {{host: api.test, path_allowlist: [/own/], connect_to: '{to}', upstream_ca: '{}'}}\n\
+         \x20 - {{host: api.test, path_allowlist: [/other/], connect_to: '{to}'}}\n",
+        ca.display()
+    );
+    let sidecar = Sidecar::with_routes(&pki, routes).start().await;
+    let mut client = Client::open(&Agent::of(&sidecar), Http::Two, "api.test").await;
+    // Neither the first route's connection nor its TLS session helps the second.
+    for _ in 0..2 {
+        assert_eq!(client.send(request_for("/own/")).await.status(), 200);
+        assert_eq!(
+            client.send(request_for("/other/")).await.code(),
+            Some("upstream_tls")
+        );
+    }
+    assert!(upstream.at("/other/").is_empty());
+}
+
+#[tokio::test]
+async fn bundled_roots_believe_no_one_else_and_take_the_operators_own() {
+    let (pki, unknown) = (Pki::new(), Pki::new());
+    let upstream = Upstream::tls(&pki)
+        .start(async |_call| text(200, "fine"))
+        .await;
+    let stranger = Upstream::tls(&unknown)
+        .start(async |_call| text(200, "never"))
+        .await;
+    let routes = format!(
+        "routes:\n  - {{host: api.test, connect_to: '{}'}}\n  - {{host: b.test, connect_to: '{}'}}\n",
+        upstream.addr(),
+        stranger.addr()
+    );
+    let sidecar = Sidecar::with_routes(&pki, routes)
+        .arg("--roots=bundled")
+        .start()
+        .await;
+    let agent = Agent::of(&sidecar);
+    let mut client = Client::open(&agent, Http::Two, "b.test").await;
+    assert_eq!(
+        client.send(request_for("/")).await.code(),
+        Some("upstream_tls")
+    );
+    assert_eq!(get(&sidecar, "/").await.status(), 200);
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_not_there_or_speaks_no_http_is_a_502() {
+    let pki = Pki::new();
+    let port = TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a loopback port");
+    let addr = port.local_addr().expect("a bound socket");
+    drop(port);
+    let down = sidecar(&pki, "api.test", &format!("connect_to: '{addr}'")).await;
+    let refusal = get(&down, "/").await;
+    assert_eq!(
+        (refusal.status(), refusal.code()),
+        (502, Some("upstream_unreachable"))
+    );
+    down.logged("refused").await;
+
+    let plain = Scripted::start(None, |_, mut wire| async move {
+        say(&mut wire, "HTTP/1.1 400 Bad Request\r\n\r\n").await;
+    })
+    .await;
+    let no_tls = sidecar(&pki, "api.test", &format!("connect_to: '{}'", plain.addr())).await;
+    let refusal = get(&no_tls, "/").await;
+    assert_eq!(
+        (refusal.status(), refusal.code()),
+        (502, Some("upstream_tls"))
+    );
+
+    let tls = pki.server_config(&["http/1.1"]);
+    let garbage = Scripted::start(Some(tls), |_, mut wire| async move {
+        request(&mut wire).await;
+        say(&mut wire, "SSH-2.0-OpenSSH_9.2\r\n").await;
+    })
+    .await;
+    let no_http = sidecar(
+        &pki,
+        "api.test",
+        &format!("connect_to: '{}'", garbage.addr()),
+    )
+    .await;
+    let refusal = get(&no_http, "/").await;
+    assert_eq!(
+        (refusal.status(), refusal.code()),
+        (502, Some("upstream_protocol"))
+    );
+    // Not sent a second time: the upstream had the request.
+    assert_eq!(garbage.connections(), 1);
+}
+
+#[tokio::test]
+async fn an_upstream_that_does_not_shake_hands_is_a_504() {
+    let pki = Pki::new();
+    let mute = Scripted::start(None, |_, mut wire| async move {
+        rest(&mut wire).await;
+    })
+    .await;
+    let keys = format!("connect_to: '{}'", mute.addr());
+    let sidecar = Sidecar::with_routes(&pki, routes("api.test", &keys))
+        .slot("EGRESS_TOKEN_0", REAL)
+        .arg("--handshake-timeout=1")
+        .start()
+        .await;
+    let refusal = get(&sidecar, "/").await;
+    assert_eq!(
+        (refusal.status(), refusal.code()),
+        (504, Some("upstream_timeout"))
+    );
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_resolve_is_a_502() {
+    let sidecar = sidecar(&Pki::new(), "api.test", "connect_to: 'nowhere.invalid:443'").await;
+    let refusal = get(&sidecar, "/").await;
+    assert_eq!(
+        (refusal.status(), refusal.code()),
+        (502, Some("upstream_unresolved"))
+    );
+}
+
+/// Where `localhost` is ::1 too, the first attempt is refused and the second one is this upstream.
+#[tokio::test]
+async fn an_address_that_refuses_does_not_hide_the_one_that_answers() {
+    let pki = Pki::new();
+    let upstream = Upstream::tls(&pki)
+        .require("authorization", format!("Bearer {REAL}"))
+        .start(async |_call| text(200, "fine"))
+        .await;
+    let keys = format!(
+        "connect_to: 'localhost:{}', ssrf_ip_allowlist: [127.0.0.0/8, '::1/128']",
+        upstream.addr().port()
+    );
+    let sidecar = sidecar(&pki, "api.test", &keys).await;
+    assert_eq!(get(&sidecar, "/").await.status(), 200);
+}
+
+async fn sidecar(pki: &Pki, host: &str, keys: &str) -> Sidecar {
+    let builder = Sidecar::with_routes(pki, routes(host, keys));
+    builder.slot("EGRESS_TOKEN_0", REAL).start().await
+}
+
+fn routes(host: &str, keys: &str) -> String {
+    format!("routes: [{{host: {host}, auth_scheme: Bearer, token_env: EGRESS_TOKEN_0, {keys}}}]\n")
+}
+
+/// A GET of `api.test` over HTTP/2, in a tunnel of its own.
+async fn get(sidecar: &Sidecar, path: &str) -> Whole {
+    let mut client = Client::open(&Agent::of(sidecar), Http::Two, "api.test").await;
+    client.send(request_for(path)).await
+}
+
+fn request_for(path: &str) -> Request<Body> {
+    Request::get(path).body(text_body("")).expect("a request")
+}
+
+async fn websocket(sidecar: &Sidecar) -> String {
+    let agent = Agent::of(sidecar);
+    let tunnel = agent
+        .tunnel("api.test:443", "api.test", &["http/1.1"])
+        .await;
+    let handshake = "GET / HTTP/1.1\r\nHost: api.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let answer = exchange(&mut tunnel.expect("a TLS tunnel"), handshake.as_bytes()).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
