@@ -136,7 +136,7 @@ fn refused() -> Vec<(&'static str, String, u16, &'static str)> {
                 &format!(" {MARKER}\r\n"),
             ),
             400,
-            "obs-fold",
+            "obs_fold",
         ),
         (
             "down.test",
@@ -169,7 +169,7 @@ async fn a_refusal_has_one_form_and_repeats_nothing_of_the_request() {
                 | "bad_handshake"
                 | "misdirected_request"
                 | "bad_target"
-                | "obs-fold"
+                | "obs_fold"
         );
         assert_eq!(named, !unread, "{refusal:?}");
     }
