@@ -72,8 +72,8 @@ pub struct Bundle {
 /// Where a CA is looked for that has to be there.
 #[derive(Debug, clap::Args)]
 pub struct CaDir {
-    /// The directory of the bottle's CA
-    #[arg(long = "ca-dir", value_name = "DIR", env = "EGRESS_CA_DIR", default_value_os_t = super::default_ca_dir())]
+    /// The directory of the bottle's CA [default: $XDG_STATE_HOME/egress/ca, else ~/.local/state/egress/ca]
+    #[arg(long = "ca-dir", value_name = "DIR", env = "EGRESS_CA_DIR", default_value_os_t = super::default_ca_dir(), hide_default_value = true)]
     pub path: PathBuf,
 }
 

@@ -130,8 +130,9 @@ pub struct Args {
 /// Where the bottle's CA is.
 #[derive(Debug, clap::Args)]
 pub struct CaArgs {
-    /// The directory of the bottle's CA; it is created where it is missing
-    #[arg(long, value_name = "DIR", env = "EGRESS_CA_DIR", default_value_os_t = super::default_ca_dir())]
+    /// The directory of the bottle's CA; created where it is missing [default: $XDG_STATE_HOME/egress/ca, else
+    /// ~/.local/state/egress/ca]
+    #[arg(long, value_name = "DIR", env = "EGRESS_CA_DIR", default_value_os_t = super::default_ca_dir(), hide_default_value = true)]
     pub ca_dir: PathBuf,
     /// Keep the CA's key in memory alone, and forget it at the end
     #[arg(long)]

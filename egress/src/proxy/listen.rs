@@ -151,6 +151,8 @@ async fn serve_client(state: Arc<State>, stream: Either<TcpStream, UnixStream>, 
 async fn housekeeping(state: Arc<State>) {
     loop {
         sleep(state.limits.pool_idle / 2).await;
+        // A request that was decided before a reload may have opened a connection after it.
+        state.upstream.retain(&state.policy.load());
         state.upstream.reap();
     }
 }

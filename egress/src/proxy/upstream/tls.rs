@@ -68,7 +68,12 @@ impl TlsClients {
             for error in &found.errors {
                 tracing::warn!(%error, "a platform root certificate cannot be read");
             }
-            store.add_parsable_certificates(found.certs);
+            // A shell that ran `egress env` names a bundle with the bottle's own root in it, which signs for agents only.
+            let roots = found
+                .certs
+                .into_iter()
+                .filter(|root| !egress_ca::is_bottle_root(root));
+            store.add_parsable_certificates(roots);
         }
         if store.is_empty() {
             store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
