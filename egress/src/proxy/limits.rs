@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use hyper::client::conn::http1;
+
 use super::gate;
 
 /// Deadlines and caps. All are bounds on what one peer can hold, none is a target.
@@ -53,6 +55,15 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// A client towards servers that are not the operator's: what their heads may be is bounded too.
+    pub(super) fn http1_client(&self) -> http1::Builder {
+        let mut builder = http1::Builder::new();
+        builder
+            .max_headers(self.header_count)
+            .max_buf_size(self.header_bytes);
+        builder
+    }
+
     pub(super) fn gate(&self) -> gate::Limits {
         gate::Limits {
             max_head: self.header_bytes,

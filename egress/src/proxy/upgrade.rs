@@ -82,7 +82,10 @@ pub async fn open(
     let expected = request.headers().get(SEC_WEBSOCKET_KEY).map(accept_of);
 
     let stream = state.upstream.open(permit).await?;
-    let (mut sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+    let (mut sender, driver) = state
+        .limits
+        .http1_client()
+        .handshake(TokioIo::new(stream))
         .await
         .map_err(failed)?;
     tokio::spawn(driver.with_upgrades());

@@ -211,9 +211,9 @@ impl Upstream {
     }
 
     async fn handshake_h1(&self, permit: &Permit, stream: Stream) -> Result<Connection, Reject> {
-        let (sender, connection) = hyper::client::conn::http1::Builder::new()
-            .max_headers(self.limits.header_count)
-            .max_buf_size(self.limits.header_bytes)
+        let (sender, connection) = self
+            .limits
+            .http1_client()
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| {

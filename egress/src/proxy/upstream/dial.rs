@@ -168,7 +168,10 @@ impl Dialer {
             .lookup(&proxy.origin.host.to_string(), proxy.origin.port)
             .await?;
         let stream = self.connect_any(&addresses).await?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        let (mut sender, connection) = self
+            .limits
+            .http1_client()
+            .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| refused(error.into()))?;
         tokio::spawn(connection.with_upgrades());
