@@ -113,9 +113,12 @@ pub async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<Download>, Infallible> {
     let version = request.version();
-    // After these the gate lets nothing more through that is not the tunnel's.
-    let takes_over = request.method() == Method::CONNECT
-        || upgrade::kind(&request).map_or(true, |k| k == Kind::WebSocket);
+    // What the answer hands the connection over with, where the request asks for that.
+    let handover = match (request.method() == Method::CONNECT, upgrade::kind(&request)) {
+        (true, _) => Some(StatusCode::OK),
+        (false, Ok(Kind::Exchange)) => None,
+        (false, _) => Some(StatusCode::SWITCHING_PROTOCOLS),
+    };
     let mut record = Some(connection.state.audit.begin(&connection.client));
     let mut response = match relay(&connection, request, &mut record).await {
         Ok(response) => response,
@@ -131,12 +134,8 @@ pub async fn handle(
     };
     if version == Version::HTTP_2 {
         response.headers_mut().remove(CONNECTION);
-    } else if takes_over
-        && !matches!(
-            response.status(),
-            StatusCode::OK | StatusCode::SWITCHING_PROTOCOLS
-        )
-    {
+    } else if handover.is_some_and(|status| status != response.status()) {
+        // The gate lets nothing more through: what follows was meant for a tunnel.
         response
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("close"));

@@ -3,6 +3,8 @@
 //! The order matters: the slots are taken out of the environment and the process closes itself off before a second
 //! thread runs and before anything listens.
 
+mod listen;
+
 use std::fs::File;
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -10,7 +12,6 @@ use std::num::NonZeroUsize;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -22,11 +23,11 @@ use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::server::ResolvesServerCertUsingSni;
-use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+use self::listen::ListenAddress;
 use super::Failure;
 use super::logging::{self, LogFormat};
 use crate::admin::{self, AdminAddress};
@@ -156,7 +157,10 @@ fn seconds() -> clap::builder::RangedU64ValueParser {
 
 /// Runs the sidecar until it is told to stop.
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
-    check_listeners(&args)?;
+    listen::check(
+        &args.listen,
+        !args.allow_client.is_empty() || args.client_auth_file.is_some(),
+    )?;
     let ready = args.ready_fd.map(open_fd).transpose()?;
     if args.die_with_parent {
         die_with_parent()?;
@@ -189,7 +193,7 @@ async fn serve(
     let mut hangup = signal(SignalKind::hangup()).map_err(Failure::runtime)?;
     let terminate = signal(SignalKind::terminate()).map_err(Failure::runtime)?;
     let interrupt = signal(SignalKind::interrupt()).map_err(Failure::runtime)?;
-    let listeners = bind_all(&args.listen).await?;
+    let listeners = listen::bind_all(&args.listen).await?;
     let addresses: Vec<SocketAddr> = listeners.iter().filter_map(Listener::address).collect();
     let admin = match &args.admin {
         Some(address) => Some(admin::bind(address).await?),
@@ -316,46 +320,6 @@ impl Args {
             ..Limits::default()
         }
     }
-}
-
-/// Refuses a listener that anybody on a network could use.
-fn check_listeners(args: &Args) -> Result<(), Failure> {
-    let guarded = !args.allow_client.is_empty() || args.client_auth_file.is_some();
-    for listener in &args.listen {
-        if let ListenAddress::Tcp(address) = listener
-            && !address.ip().to_canonical().is_loopback()
-            && !guarded
-        {
-            let error = anyhow!(
-                "{address} is not loopback, and anybody who reaches it could use the credentials"
-            );
-            return Err(Failure::usage(error)
-                .hint("name the clients with --allow-client CIDR, or ask them for a password with --client-auth-file"));
-        }
-    }
-    Ok(())
-}
-
-async fn bind_all(addresses: &[ListenAddress]) -> Result<Vec<Listener>, Failure> {
-    let mut listeners = Vec::new();
-    for address in addresses {
-        let bound = match address {
-            ListenAddress::Tcp(address) => TcpListener::bind(address).await.map(Listener::Tcp),
-            ListenAddress::Unix(path) => {
-                admin::clear_stale(path).await;
-                UnixListener::bind(path).map(|listener| Listener::Unix(listener, path.clone()))
-            }
-        };
-        let hint = match &bound {
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-                "another process listens there; choose with --listen"
-            }
-            _ => "choose another address with --listen",
-        };
-        let bound = bound.with_context(|| format!("cannot listen on {address}"));
-        listeners.push(bound.map_err(|error| Failure::runtime(error).hint(hint))?);
-    }
-    Ok(listeners)
 }
 
 /// Says that clients can connect: to the log, to systemd, and to whoever waits at `--ready-fd`.
@@ -500,41 +464,6 @@ fn open_fd(number: RawFd) -> Result<File, Failure> {
         .open(format!("/dev/fd/{number}"))
         .with_context(|| format!("--ready-fd {number}"))
         .map_err(Failure::usage)
-}
-
-/// Where a listener is to be.
-#[derive(Clone, Debug)]
-pub enum ListenAddress {
-    /// TCP.
-    Tcp(SocketAddr),
-    /// A Unix socket.
-    Unix(PathBuf),
-}
-
-impl FromStr for ListenAddress {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Some(path) = text.strip_prefix("unix:") {
-            return if path.is_empty() {
-                Err("unix: needs a path".into())
-            } else {
-                Ok(Self::Unix(path.into()))
-            };
-        }
-        text.parse()
-            .map(Self::Tcp)
-            .map_err(|_| "expected IP:PORT or unix:PATH".into())
-    }
-}
-
-impl std::fmt::Display for ListenAddress {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
 }
 
 /// Whose root certificates are trusted.
