@@ -131,7 +131,13 @@ impl Routes {
     ///
     /// A [`Denial`], where no such route is there (any more).
     pub fn admit_passthrough(&self, origin: &Origin) -> Result<Permit, Denial> {
-        self.admits(origin)?;
+        // A route that ranks higher may intercept the origin by now.
+        if self.admits(origin)? != Tls::Passthrough {
+            return Err(Denial {
+                reason: Reason::Host,
+                route: None,
+            });
+        }
         let whole =
             Target::new(origin.clone(), Method::CONNECT, "/", Kind::Exchange).map_err(|_| {
                 Denial {

@@ -21,7 +21,6 @@ use super::reject::{Cause, Reject};
 use super::socket::{Prefixed, Socket};
 use super::upgrade::splice;
 use crate::audit::{Record, Verdict};
-use crate::policy::Lasting;
 use crate::route::target::{InvalidTarget, Origin, Scheme, Via};
 use crate::route::{Denial, Tls};
 
@@ -185,7 +184,7 @@ async fn pass_through(
         state,
         &mut agent,
         &mut upstream,
-        Lasting::new(&permit, None),
+        state.diverted(origin, permit.route().id),
         Some(record),
     )
     .await;

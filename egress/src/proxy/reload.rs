@@ -14,7 +14,7 @@ use crate::config::{self, Fault, Faults};
 use crate::credential::{Environment, Lease, Refreshed, Unusable};
 use crate::policy::{Lasting, Policy};
 use crate::route::target::{Origin, Scheme};
-use crate::route::{Injection, Routes, Tls};
+use crate::route::{Injection, RouteId, Routes, Tls};
 
 /// Where a policy comes from.
 #[derive(Debug)]
@@ -144,6 +144,21 @@ impl State {
                 return;
             }
             if epoch.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Resolves once a new tunnel to the origin would not be passed through under this route: it is gone, or another one
+    /// ranks before it.
+    pub(super) async fn diverted(&self, origin: &Origin, route: RouteId) {
+        let mut epoch = self.epoch.subscribe();
+        loop {
+            epoch.mark_unchanged();
+            let permit = self.policy.load().routes.admit_passthrough(origin);
+            if permit.map_or(true, |permit| permit.route().id != route)
+                || epoch.changed().await.is_err()
+            {
                 return;
             }
         }

@@ -52,6 +52,9 @@ pub fn kind<B>(request: &Request<B>) -> Result<Kind, Reject> {
     let whole = request.method() == Method::GET
         && request.version() == Version::HTTP_11
         && has_token(headers, &CONNECTION, "upgrade")
+        // Else what proves the handshake would be taken off it before it goes upstream.
+        && !has_token(headers, &CONNECTION, SEC_WEBSOCKET_KEY.as_str())
+        && !has_token(headers, &CONNECTION, SEC_WEBSOCKET_VERSION.as_str())
         && key.is_some_and(|key| key.len() == 16)
         && version;
     if whole {
@@ -101,7 +104,8 @@ pub async fn open(
         .headers()
         .get(SEC_WEBSOCKET_ACCEPT)
         .map(HeaderValue::as_bytes);
-    if accepted != expected.as_deref().map(str::as_bytes)
+    if accepted.is_none()
+        || accepted != expected.as_deref().map(str::as_bytes)
         || !has_token(answer.headers(), &UPGRADE, "websocket")
     {
         return Err(Reject::new(Cause::UpstreamHandshake).at(origin));
@@ -145,7 +149,8 @@ impl WebSocket {
         };
         // Frames that came in the same packet as the 101.
         let mut upstream = Prefixed::new(parts.read_buf, parts.io.into_inner());
-        splice(state, &mut agent, &mut upstream, self.lasting, self.record).await;
+        let revoked = state.revoked(self.lasting);
+        splice(state, &mut agent, &mut upstream, revoked, self.record).await;
     }
 }
 
@@ -156,12 +161,12 @@ fn mark(headers: &mut HeaderMap) {
 }
 
 /// Copies two streams into each other until both have ended, one fails, nothing moves for too long (the agent's stream
-/// sees to that), or a reload takes away what the splice rests on.
+/// sees to that), or a reload takes away what the splice rests on (`revoked`).
 pub async fn splice<A, U>(
     state: &State,
     agent: &mut A,
     upstream: &mut U,
-    lasting: Lasting,
+    revoked: impl Future<Output = ()>,
     record: Option<Record>,
 ) where
     A: AsyncRead + AsyncWrite + Unpin,
@@ -173,7 +178,7 @@ pub async fn splice<A, U>(
         copied = copy_bidirectional(&mut agent, &mut upstream) => {
             copied.err().map(|error| ("connection_lost", error.to_string()))
         }
-        () = state.revoked(lasting) => Some(("revoked", "a reload changed its route or credential".into())),
+        () = revoked => Some(("revoked", "a reload changed its route or credential".into())),
         () = state.drained() => Some(("stopping", "the sidecar is stopping".into())),
     };
     if let Some(mut record) = record {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::header::{HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Request, Response, Uri, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -245,9 +245,10 @@ impl Upstream {
     }
 }
 
-/// Flow-control windows towards HTTP/2 upstreams, in bytes: what one stream, and all of them, may have under way.
+/// Flow-control windows towards HTTP/2 upstreams, in bytes: what one stream, and all of them, may have under way. The
+/// streams may be different agents': all of them can stand still without a hold on one that does not.
 const H2_STREAM_WINDOW: u32 = 1024 * 1024;
-const H2_CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+const H2_CONNECTION_WINDOW: u32 = (pool::MAX_STREAMS as u32 + 1) * H2_STREAM_WINDOW;
 /// A dead HTTP/2 connection is noticed within these two while streams are open on it.
 const H2_PING_INTERVAL: Duration = Duration::from_secs(30);
 const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -275,7 +276,17 @@ fn address<B>(request: &mut Request<B>, permit: &Permit, h2: bool) -> Result<(),
 }
 
 /// Spells out the framing of a body without a length. hyper would leave the body of a GET or HEAD out otherwise.
+///
+/// The agent's own lengths, which HTTP/2 lets it repeat, leave empty and pad with zeros, become the one that was counted.
 fn frame(request: &mut Request<Upload>) {
+    let body = request.body();
+    let length = match body.is_end_stream() {
+        true => Some(0),
+        false => body.size_hint().exact(),
+    };
+    if let Some(length) = length.filter(|_| request.headers().contains_key(CONTENT_LENGTH)) {
+        request.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
     let body = request.body();
     let is_known = body.is_end_stream() || body.size_hint().exact().is_some();
     if request.version() == http::Version::HTTP_11 && !is_known {

@@ -75,7 +75,7 @@ impl Drop for Stream {
 const MAX_WAITING: usize = 128;
 /// How many streams a shared connection carries before another one is opened: what RFC 9113, section 6.5.2, recommends
 /// servers to allow at the least.
-const MAX_STREAMS: usize = 100;
+pub(super) const MAX_STREAMS: usize = 100;
 
 impl Pool {
     pub(super) fn new(idle: Duration) -> Self {
