@@ -164,7 +164,7 @@ async fn the_commands_that_it_ends_with_can_be_typed() {
     let (before, serve) = next
         .split_once("  EGRESS_TOKEN_0=")
         .expect("a command to serve");
-    assert!(serve.contains(" egress serve --ca-dir ./ca "), "{serve}");
+    assert!(serve.contains(" egress serve --ca-dir ./keys "), "{serve}");
     let dir = tempfile::tempdir().expect("a temporary directory");
     let bin = Path::new(EGRESS).parent().expect("a directory");
     let path = std::env::var("PATH").unwrap_or_default();

@@ -105,8 +105,8 @@ echo '{routes: [{host: api.github.com, path_allowlist: [/user],
   auth_scheme: Bearer, token_env: EGRESS_TOKEN_0}]}' >routes.yaml
 egress check routes.yaml
 egress explain -r routes.yaml GET https://api.github.com/user
-EGRESS_TOKEN_0=$(gh auth token) egress serve --ca-dir ./ca &
-curl -x 127.0.0.1:8080 --cacert ca/ca-cert.pem https://api.github.com/user";
+EGRESS_TOKEN_0=$(gh auth token) egress serve --ca-dir ./keys &
+curl -x 127.0.0.1:8080 --cacert keys/ca-cert.pem https://api.github.com/user";
 
 /// A token that nobody else has. It is worth nothing outside this run, so it is no `Secret`: the demo searches for it,
 /// compares it, and lets the screen mask it.

@@ -243,7 +243,7 @@ mod tests {
                 &["TRACE", "https://a.wild.test:8443/"],
                 "method_not_allowed",
                 Some(16),
-                Some("TRACE has to be named"),
+                Some("TRACE can never be allowed"),
             ),
         ] {
             let json = json_of(args);

@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
 /// The log's form.
@@ -17,7 +18,9 @@ pub(super) enum LogFormat {
 
 /// Begins logging. `filter` is in the form of `tracing-subscriber`'s `EnvFilter`.
 pub(super) fn begin(format: LogFormat, filter: &str) {
-    let filter = EnvFilter::builder().parse_lossy(filter);
+    let filter = EnvFilter::builder()
+        .with_default_directive(LevelFilter::INFO.into())
+        .parse_lossy(filter);
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

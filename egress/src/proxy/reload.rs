@@ -227,7 +227,7 @@ pub fn uncertifiable<'a>(
         let host = &route.rule.host;
         Fault::of_file(format!("the host {host} (line {}) is outside the name constraints of the bottle's CA", route.line))
             .key("host")
-            .hint("issue the CA anew with `egress ca init --renew`, restart the sidecar, and give the agent the new certificate")
+            .hint("issue the CA anew with `egress ca init --renew` and the sidecar's own -r and --ca-dir, restart the sidecar, and give the agent the new certificate")
     })
 }
 

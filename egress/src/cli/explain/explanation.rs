@@ -238,6 +238,9 @@ fn failed(reason: Reason, route: &Route, target: &Target) -> String {
                 target.method(),
                 first_few(methods)
             ),
+            None if matches!(target.method().as_str(), "TRACE" | "CONNECT") => {
+                format!("methods: {} can never be allowed", target.method())
+            }
             None => format!("methods: {} has to be named to be allowed", target.method()),
         },
         Reason::Query => {
@@ -275,7 +278,16 @@ fn hint(reason: Reason, target: &Target) -> String {
     let host = &target.origin().host;
     let upper = target.method().as_str().to_ascii_uppercase();
     match reason {
-        Reason::Host => format!("add a route with `host: {host}`"),
+        Reason::Host => match host {
+            Host::Name(_) => format!("add a route with `host: {host}`"),
+            Host::Address(_) => format!(
+                "add a route with `host: '{host}'` and `scheme: http`; over https, one with the name in its \
+                 certificate, and `connect_to`"
+            ),
+        },
+        Reason::Method if matches!(upper.as_str(), "TRACE" | "CONNECT") => {
+            format!("no route can admit {upper}")
+        }
         Reason::Method if upper != target.method().as_str() => {
             format!(
                 "methods are compared with their case; a client that means {upper} has to say so"
