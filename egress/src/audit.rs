@@ -240,7 +240,9 @@ impl Drop for Record {
     fn drop(&mut self) {
         let counters = &self.audit.counters;
         counters.requests.fetch_add(1, Ordering::Relaxed);
+        // HTTP/2 bounds a method by nothing but its head. None that anybody uses is longer.
         let method = self.method.as_ref().map_or("-", Method::as_str);
+        let method = method.get(..LONGEST_METHOD).unwrap_or(method);
         match self.verdict {
             Verdict::Allowed => {}
             Verdict::Failed => _ = counters.failed.fetch_add(1, Ordering::Relaxed),
@@ -274,6 +276,8 @@ impl Drop for Record {
         );
     }
 }
+
+const LONGEST_METHOD: usize = 32;
 
 /// A path as the log shows it: ASCII, and no longer than a line may well be. An agent chooses these bytes.
 fn printable(path: &str) -> String {

@@ -18,7 +18,7 @@ mod logging;
 
 use std::fmt;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -212,17 +212,23 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Where the bottle's CA is, if nothing else is said: `$XDG_STATE_HOME/egress/ca`, or `~/.local/state/egress/ca`.
-fn default_ca_dir() -> PathBuf {
+/// Where the bottle's CA is: as named, else `$XDG_STATE_HOME/egress/ca`, else `~/.local/state/egress/ca`. Where none of
+/// these can be told, a key is not written to wherever the command happens to be run.
+fn ca_dir(named: Option<&PathBuf>) -> Result<PathBuf, Failure> {
     let variable = |name| {
         std::env::var_os(name)
             .filter(|value| !value.is_empty())
             .map(PathBuf::from)
     };
-    let state = variable("XDG_STATE_HOME").or_else(|| Some(variable("HOME")?.join(".local/state")));
-    state
-        .unwrap_or_else(|| PathBuf::from("."))
-        .join("egress/ca")
+    let state =
+        || variable("XDG_STATE_HOME").or_else(|| Some(variable("HOME")?.join(".local/state")));
+    named
+        .cloned()
+        .or_else(|| Some(state()?.join("egress/ca")))
+        .ok_or_else(|| {
+            let error = anyhow::anyhow!("the CA's directory is not known: HOME is not set");
+            Failure::usage(error).hint("name it with --ca-dir")
+        })
 }
 
 #[cfg(test)]

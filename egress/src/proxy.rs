@@ -166,7 +166,7 @@ async fn relay(
     if request.method() == Method::CONNECT {
         return connect::open(connection, request, noted);
     }
-    headers::check(request.headers())?;
+    headers::check(request.headers(), state.limits.header_count)?;
     let kind = upgrade::kind(&request)?;
     let target = Target::from_request(&request, &connection.via, kind)?;
     noted.asks(target.method(), target.origin(), target.path());

@@ -362,7 +362,9 @@ impl Reason {
                 "send the path in plain form: no dot segments, empty segments, encoded slashes, backslashes or semicolons"
             }
             Self::Path => "the operator can add the path to the route's `path_allowlist`",
-            Self::Method => "the operator can add the method to the route's `methods`",
+            Self::Method => {
+                "the operator can add the method to the route's `methods`, unless it is TRACE"
+            }
             Self::Query => "the operator can change the route's `query`",
             Self::WebSocket => {
                 "fall back to plain HTTP; the operator can set `websocket: true` on the route"

@@ -73,8 +73,8 @@ pub struct Bundle {
 #[derive(Debug, clap::Args)]
 pub struct CaDir {
     /// The directory of the bottle's CA [default: $XDG_STATE_HOME/egress/ca, else ~/.local/state/egress/ca]
-    #[arg(long = "ca-dir", value_name = "DIR", env = "EGRESS_CA_DIR", default_value_os_t = super::default_ca_dir(), hide_default_value = true)]
-    pub path: PathBuf,
+    #[arg(long = "ca-dir", value_name = "DIR", env = "EGRESS_CA_DIR")]
+    pub path: Option<PathBuf>,
 }
 
 const INIT_EXAMPLES: &str = "\
@@ -132,8 +132,9 @@ impl CaDir {
     ///
     /// A [`Failure`], also where there is none.
     pub fn root(&self) -> Result<Root, Failure> {
-        Root::load(&self.path)?.ok_or_else(|| {
-            Failure::usage(anyhow!("there is no CA in {}", self.path.display())).hint(
+        let dir = super::ca_dir(self.path.as_ref())?;
+        Root::load(&dir)?.ok_or_else(|| {
+            Failure::usage(anyhow!("there is no CA in {}", dir.display())).hint(
                 "create it with `egress ca init` or `egress serve`, or name its directory with --ca-dir",
             )
         })
@@ -146,7 +147,7 @@ fn init(args: &Init) -> Result<(), Failure> {
         false => Some(load_routes(&args.routes)?),
     };
     let wanted = routes.as_ref().map_or(Constraints::None, constraints);
-    let dir = &args.ca.path;
+    let dir = &super::ca_dir(args.ca.path.as_ref())?;
     let existing = match args.renew {
         // What is wrong with a pair is no matter once it is replaced.
         true => None,

@@ -174,7 +174,8 @@ fn agents_path(path: &Path) -> Result<String, Failure> {
 /// Writes the bundle into the CA's directory, unless it is there and up to date.
 fn written_bundle(ca: &CaDir) -> Result<String, Failure> {
     let root = ca.root()?;
-    let path = std::path::absolute(ca.path.join("ca-bundle.pem")).map_err(Failure::runtime)?;
+    let path = std::path::absolute(super::ca_dir(ca.path.as_ref())?.join("ca-bundle.pem"))
+        .map_err(Failure::runtime)?;
     let text = agents_path(&path)?;
     bundle::write(&path, &bundle::text(&root)?)?;
     Ok(text)

@@ -133,8 +133,8 @@ pub struct Args {
 pub struct CaArgs {
     /// The directory of the bottle's CA; created where it is missing [default: $XDG_STATE_HOME/egress/ca, else
     /// ~/.local/state/egress/ca]
-    #[arg(long, value_name = "DIR", env = "EGRESS_CA_DIR", default_value_os_t = super::default_ca_dir(), hide_default_value = true)]
-    pub ca_dir: PathBuf,
+    #[arg(long, value_name = "DIR", env = "EGRESS_CA_DIR")]
+    pub ca_dir: Option<PathBuf>,
     /// Keep the CA's key in memory alone, and forget it at the end
     #[arg(long)]
     pub ca_ephemeral: bool,
@@ -212,6 +212,10 @@ async fn serve(
     });
     announce(&state, &listeners, ready)?;
     proxy::serve(state, listeners, stop(terminate, interrupt)).await;
+    if let Some(AdminAddress::Unix(path)) = &args.admin {
+        // Whoever asks a sidecar that is gone is told that it is not there, and not that it refuses.
+        _ = std::fs::remove_file(path);
+    }
     tracing::info!("stopped");
     Ok(())
 }
@@ -286,7 +290,7 @@ impl CaArgs {
         let root = if self.ca_ephemeral {
             Root::ephemeral(&constraints)?
         } else {
-            Root::open(&self.ca_dir, &constraints)?
+            Root::open(&super::ca_dir(self.ca_dir.as_ref())?, &constraints)?
         };
         Ok(root)
     }

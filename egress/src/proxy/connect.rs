@@ -18,7 +18,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use super::body::Download;
 use super::connection::{Connection, Takeover, serve_h1, serve_h2};
 use super::reject::{Cause, Reject};
-use super::socket::{Prefixed, Socket};
+use super::socket::{Idle, Prefixed, Socket};
 use super::upgrade::splice;
 use crate::audit::{Record, Verdict};
 use crate::route::target::{InvalidTarget, Origin, Scheme, Via};
@@ -180,6 +180,8 @@ async fn pass_through(
         return Ok(());
     }
     record.add_received(hello.len() as u64);
+    // Once the agent has ended its side, only this one is waited for.
+    let mut upstream = Idle::new(upstream, state.limits.tunnel_idle);
     splice(
         state,
         &mut agent,

@@ -11,6 +11,7 @@ use http::header::{
 use zeroize::Zeroizing;
 
 use super::body::Trailers;
+use super::gate::fault::Fault;
 use super::reject::{Cause, Reject, X_EGRESS_ERROR};
 use crate::credential::Secret;
 use crate::route::{AuthScheme, Injection};
@@ -53,8 +54,13 @@ const OVERRIDES: [HeaderName; 7] = [
 /// # Errors
 ///
 /// [`Cause::HeaderName`] for a name with an underscore, which many servers read as a hyphen, so that `x_api_key` would
-/// pass a filter for `x-api-key`; [`Cause::Expectation`] for an `Expect` with anything but `100-continue`.
-pub fn check(headers: &HeaderMap) -> Result<(), Reject> {
+/// pass a filter for `x-api-key`; [`Cause::Expectation`] for an `Expect` with anything but `100-continue`;
+/// [`Cause::Framing`] for more than `most` fields.
+pub fn check(headers: &HeaderMap, most: usize) -> Result<(), Reject> {
+    // HTTP/1 heads were counted by the gate; HTTP/2 bounds their bytes alone.
+    if headers.len() > most {
+        return Err(Reject::new(Cause::Framing(Fault::TooManyFields)));
+    }
     if headers.keys().any(|name| name.as_str().contains('_')) {
         return Err(Reject::new(Cause::HeaderName));
     }
@@ -310,7 +316,7 @@ mod tests {
     #[test]
     fn underscores_and_strange_expectations_are_refused() {
         let cause = |pairs: &[(&'static str, &'static str)]| {
-            check(&headers(pairs)).map_err(|reject| reject.cause())
+            check(&headers(pairs), 100).map_err(|reject| reject.cause())
         };
         assert_eq!(cause(&[("x_api_key", "a")]), Err(Cause::HeaderName));
         assert_eq!(cause(&[("expect", "200-ok")]), Err(Cause::Expectation));

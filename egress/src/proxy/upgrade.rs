@@ -26,7 +26,7 @@ use super::body::Download;
 use super::connection::{Connection, Takeover};
 use super::headers::strip_answer;
 use super::reject::{Cause, Reject};
-use super::socket::{Prefixed, Tally};
+use super::socket::{Idle, Prefixed, Tally};
 use super::upstream::{Stream, address_h1};
 use crate::audit::{Record, Verdict};
 use crate::policy::Lasting;
@@ -148,7 +148,8 @@ impl WebSocket {
             return;
         };
         // Frames that came in the same packet as the 101.
-        let mut upstream = Prefixed::new(parts.read_buf, parts.io.into_inner());
+        let stream = Idle::new(parts.io.into_inner(), state.limits.tunnel_idle);
+        let mut upstream = Prefixed::new(parts.read_buf, stream);
         let revoked = state.revoked(self.lasting);
         splice(state, &mut agent, &mut upstream, revoked, self.record).await;
     }
@@ -160,8 +161,8 @@ fn mark(headers: &mut HeaderMap) {
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
 }
 
-/// Copies two streams into each other until both have ended, one fails, nothing moves for too long (the agent's stream
-/// sees to that), or a reload takes away what the splice rests on (`revoked`).
+/// Copies two streams into each other until both have ended, one fails, nothing moves for too long (both streams see
+/// to that), or a reload takes away what the splice rests on (`revoked`).
 pub async fn splice<A, U>(
     state: &State,
     agent: &mut A,

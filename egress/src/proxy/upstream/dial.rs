@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -36,7 +37,7 @@ pub type Stream = tokio_util::either::Either<TcpStream, TlsStream<TcpStream>>;
 pub struct Dialer {
     proxy: Option<ProxyUrl>,
     own: OwnListeners,
-    lookups: Semaphore,
+    lookups: Arc<Semaphore>,
     limits: Limits,
 }
 
@@ -51,7 +52,7 @@ impl Dialer {
         Self {
             proxy,
             own,
-            lookups: Semaphore::new(LOOKUPS_AT_ONCE),
+            lookups: Arc::new(Semaphore::new(LOOKUPS_AT_ONCE)),
             limits,
         }
     }
@@ -94,15 +95,20 @@ impl Dialer {
 
     async fn lookup(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Reject> {
         let unresolved = |error: io::Error| Reject::new(Cause::Unresolved).because(error);
-        let _turn = self
+        let turn = self
             .lookups
-            .acquire()
+            .clone()
+            .acquire_owned()
             .await
             .map_err(|_| Reject::new(Cause::Stopping))?;
-        let answers: Vec<SocketAddr> = lookup_host(format!("{host}:{port}"))
-            .await
-            .map_err(unresolved)?
-            .collect();
+        let name = format!("{host}:{port}");
+        // A task of its own keeps the turn for as long as the look-up blocks its thread, also after its caller gave up.
+        let looking = tokio::spawn(async move {
+            let _turn = turn;
+            lookup_host(name).await.map(Iterator::collect)
+        });
+        let answers: io::Result<Vec<SocketAddr>> = looking.await.map_err(io::Error::from).flatten();
+        let answers = answers.map_err(unresolved)?;
         if answers.is_empty() {
             return Err(unresolved(io::Error::new(
                 io::ErrorKind::NotFound,
