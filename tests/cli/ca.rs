@@ -1,6 +1,6 @@
 //! `egress ca`.
 
-use super::{Bottle, mode_of};
+use super::{Bottle, EGRESS, Said, mode_of};
 
 const ROUTES: &str = "routes:\n  - host: api.test\n  - host: '*.wild.test'\n  - {host: raw.test, tls: passthrough}\n";
 
@@ -11,6 +11,20 @@ fn to_print_a_ca_that_is_not_there_creates_none() {
         bottle.egress(command).refused(2, "there is no CA in ca");
     }
     assert!(!bottle.path("ca").exists());
+}
+
+#[test]
+fn a_ca_without_a_home_is_not_put_where_the_command_runs() {
+    let bottle = Bottle::new(ROUTES);
+    for command in [&["ca", "init"][..], &["ca", "cert"], &["serve"]] {
+        let output = std::process::Command::new(EGRESS)
+            .args(command)
+            .current_dir(bottle.path(""))
+            .env_clear()
+            .output();
+        Said::of(output.expect("the binary runs")).refused(2, "HOME is not set");
+    }
+    assert!(!bottle.path("egress").exists());
 }
 
 #[test]

@@ -85,6 +85,19 @@ async fn a_ca_directory_that_cannot_be_used_is_named_with_a_way_out() {
 }
 
 #[tokio::test]
+async fn status_tells_what_is_no_admin_socket() {
+    let pki = Pki::new();
+    let sidecar = Sidecar::with_routes(&pki, "routes: []\n").start().await;
+    let proxy = sidecar.addr().to_string();
+    let done = command::egress(["status", "--admin", &proxy]).await;
+    assert_eq!(done.code, Some(3), "{done:?}");
+    assert!(
+        done.stderr.contains("no sidecar's admin socket"),
+        "{done:?}"
+    );
+}
+
+#[tokio::test]
 async fn two_sidecars_that_start_with_one_ca_directory_agree() {
     let dir = tempfile::tempdir().expect("a directory");
     let ca = dir.path().join("ca");

@@ -26,12 +26,15 @@ pub struct Args {
 /// Asks the sidecar, and prints what it says. Exit code 1 where it runs but cannot serve every route.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let (_, body) = admin::ask(&args.admin, Method::GET, "/status")?;
-    let status: Value = serde_json::from_str(&body).map_err(|_| {
-        Failure::runtime(anyhow!(
-            "what listens on {} is no sidecar's admin socket",
-            args.admin
-        ))
-    })?;
+    let status: Value = serde_json::from_str(&body)
+        .ok()
+        .filter(|status: &Value| status.get("version").is_some())
+        .ok_or_else(|| {
+            Failure::runtime(anyhow!(
+                "what listens on {} is no sidecar's admin socket",
+                args.admin
+            ))
+        })?;
     if args.json {
         println!("{body}");
     } else {

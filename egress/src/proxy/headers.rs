@@ -185,6 +185,7 @@ mod tests {
     use super::{check, inject, strip, strip_answer};
     use crate::credential::Secret;
     use crate::proxy::body::Trailers;
+    use crate::proxy::gate::fault::Fault;
     use crate::proxy::reject::Cause;
     use crate::route::{AuthScheme, Injection};
 
@@ -328,6 +329,18 @@ mod tests {
             cause(&[("expect", "100-Continue"), ("x-api-key", "a")]),
             Ok(())
         );
+    }
+
+    #[test]
+    fn more_fields_than_the_cap_are_refused() {
+        let mut map = HeaderMap::new();
+        for _ in 0..100 {
+            map.append("a", HeaderValue::from_static("1"));
+        }
+        assert!(check(&map, 100).is_ok());
+        map.append("b", HeaderValue::from_static("1"));
+        let refused = check(&map, 100).map_err(|reject| reject.cause());
+        assert_eq!(refused, Err(Cause::Framing(Fault::TooManyFields)));
     }
 
     #[test]
