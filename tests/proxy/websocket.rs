@@ -321,6 +321,32 @@ async fn a_reload_closes_the_websockets_of_a_removed_route_and_no_others() {
 }
 
 #[tokio::test]
+async fn a_reload_closes_the_websockets_that_another_route_decides_now() {
+    let pki = Pki::new();
+    let upstream = Upstream::tls(&pki).start(echo).await;
+    let to = upstream.addr();
+    let wide = format!("routes:\n  - {{host: '*.in.test', connect_to: {to}}}\n");
+    let sidecar = Sidecar::with_routes(&pki, &*wide).start().await;
+    let tunnel = Agent::of(&sidecar)
+        .tunnel("api.in.test:443", "api.in.test", &["http/1.1"])
+        .await;
+    let mut tunnel = tunnel.expect("a TLS tunnel");
+    let request = handshake("").replace("api.test", "api.in.test");
+    tunnel
+        .write_all(request.as_bytes())
+        .await
+        .expect("a reader");
+    within("a head", read_head(&mut tunnel)).await;
+    // The wildcard stays as it is, and an exact route goes before it.
+    let exact = format!("  - {{host: api.in.test, connect_to: {to}}}\n");
+    sidecar.write_routes(&format!("{wide}{exact}"));
+    sidecar.sighup();
+    let mut rest = Vec::new();
+    let _ = within("end of the WebSocket", tunnel.read_to_end(&mut rest)).await;
+    sidecar.logged("\"code\":\"revoked\"").await;
+}
+
+#[tokio::test]
 async fn a_rotated_slot_closes_its_websockets() {
     let pki = Pki::new();
     let upstream = Upstream::tls(&pki).start(echo).await;

@@ -14,7 +14,7 @@ use crate::config::{self, Fault, Faults};
 use crate::credential::{Environment, Lease, Refreshed, Unusable};
 use crate::policy::{Lasting, Policy};
 use crate::route::target::{Origin, Scheme};
-use crate::route::{Injection, RouteId, Routes, Tls};
+use crate::route::{Injection, Permit, RouteId, Routes, Tls};
 
 /// Where a policy comes from.
 #[derive(Debug)]
@@ -135,12 +135,16 @@ impl State {
         self.epoch.send_modify(|epoch| epoch.changes += 1);
     }
 
-    /// Resolves once the policy no longer upholds what a connection rests on.
-    pub(super) async fn revoked(&self, lasting: Lasting) {
+    /// Resolves once the policy no longer upholds what a connection rests on, or would now decide its request by another
+    /// route.
+    pub(super) async fn revoked(&self, permit: &Permit, lasting: Lasting) {
         let mut epoch = self.epoch.subscribe();
         loop {
             epoch.mark_unchanged();
-            if !self.policy.load().upholds(&lasting) {
+            let policy = self.policy.load_full();
+            let decided = policy.routes.decide(permit.target().clone());
+            let by_the_same = decided.is_ok_and(|now| now.route().id == lasting.route);
+            if !by_the_same || !policy.upholds(&lasting) {
                 return;
             }
             if epoch.changed().await.is_err() {

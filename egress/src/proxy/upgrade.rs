@@ -124,6 +124,7 @@ pub async fn open(
     }
     connection.take_over(Takeover::WebSocket(Box::new(WebSocket {
         upstream,
+        permit: permit.clone(),
         lasting,
         record,
     })));
@@ -134,6 +135,7 @@ pub async fn open(
 #[derive(Debug)]
 pub struct WebSocket {
     upstream: OnUpgrade,
+    permit: Permit,
     lasting: Lasting,
     record: Option<Record>,
 }
@@ -150,7 +152,7 @@ impl WebSocket {
         // Frames that came in the same packet as the 101.
         let stream = Idle::new(parts.io.into_inner(), state.limits.tunnel_idle);
         let mut upstream = Prefixed::new(parts.read_buf, stream);
-        let revoked = state.revoked(self.lasting);
+        let revoked = state.revoked(&self.permit, self.lasting);
         splice(state, &mut agent, &mut upstream, revoked, self.record).await;
     }
 }
