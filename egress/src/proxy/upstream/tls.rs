@@ -65,7 +65,8 @@ impl TlsClients {
         let mut store = RootCertStore::empty();
         if roots == Roots::Platform {
             let found = rustls_native_certs::load_native_certs();
-            for error in &found.errors {
+            // Where there is none at all, as in a `FROM scratch` image, nothing is wrong with it.
+            for error in found.errors.iter().filter(|_| !found.certs.is_empty()) {
                 tracing::warn!(%error, "a platform root certificate cannot be read");
             }
             // A shell that ran `egress env` names a bundle with the bottle's own root in it, which signs for agents only.
@@ -76,6 +77,7 @@ impl TlsClients {
             store.add_parsable_certificates(roots);
         }
         if store.is_empty() {
+            tracing::info!("the bundled root certificates are trusted for upstreams");
             store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         }
         for certificate in extra {
