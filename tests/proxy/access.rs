@@ -1,7 +1,7 @@
 //! Who may use the proxy: loopback, named networks, clients with a password, and whoever can open its Unix socket.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -237,35 +237,26 @@ async fn a_unix_socket_takes_clients_and_goes_with_the_sidecar() {
     assert!(!path.exists());
 }
 
-/// Loopback is always admitted (whoever is in this network namespace is the agent or its operator), so the test needs an
-/// address of this machine that is not.
+/// A listener on every address is one that a network reaches, also by loopback. One on loopback alone is not guarded.
 #[tokio::test]
 async fn a_client_outside_the_named_networks_is_turned_away() {
-    let Some(own) = own_address() else {
-        eprintln!(
-            "skipped: this machine has no address but loopback; the unit tests of proxy::access remain"
-        );
-        return;
-    };
-    for (network, admitted) in [
-        ("198.51.100.0/24".to_owned(), false),
-        (format!("{own}/32"), true),
-    ] {
+    for (network, admitted) in [("198.51.100.0/24", false), ("127.0.0.0/8", true)] {
         let rig = Rig::with(ROUTES, |builder| {
             builder
                 .arg("--listen")
-                .arg(format!("{own}:0"))
+                .arg("0.0.0.0:0")
                 .arg("--allow-client")
                 .arg(network)
         })
         .await;
-        let line = rig.sidecar.logged(&format!("\"address\":\"{own}:")).await;
+        let line = rig.sidecar.logged("\"address\":\"0.0.0.0:").await;
         let line: serde_json::Value = serde_json::from_str(&line).expect("a JSON line");
         let address: SocketAddr = line["address"]
             .as_str()
             .expect("a text")
             .parse()
             .expect("an address");
+        let address = (Ipv4Addr::LOCALHOST, address.port());
         let mut stream = TcpStream::connect(address).await.expect("a listener");
         let head = b"CONNECT evil.test:443 HTTP/1.1\r\nHost: evil.test:443\r\n\r\n";
         if admitted {
@@ -276,15 +267,7 @@ async fn a_client_outside_the_named_networks_is_turned_away() {
             assert!(exchange(&mut stream, head).await.is_empty());
             rig.sidecar.logged("turned away").await;
         }
-        // Loopback is not asked.
+        // The listener on loopback asks nobody.
         rig.agent.get("https://api.test/").await.assert_served();
     }
-}
-
-fn own_address() -> Option<IpAddr> {
-    // Connecting a datagram socket sends nothing; it only chooses the address that it would send from.
-    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
-    socket.connect("198.51.100.1:9").ok()?;
-    let own = socket.local_addr().ok()?.ip();
-    (!own.is_loopback() && !own.is_unspecified()).then_some(own)
 }

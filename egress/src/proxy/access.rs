@@ -30,12 +30,10 @@ impl Access {
         }
     }
 
-    /// Whether a peer's address is one of those that may connect. Loopback is told apart by the listener, not here.
+    /// Whether a peer's address is one of those that may connect to a listener that a network reaches.
     pub fn admits(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
-        self.networks.is_empty()
-            || peer.is_loopback()
-            || self.networks.iter().any(|network| network.contains(&peer))
+        self.networks.is_empty() || self.networks.iter().any(|network| network.contains(&peer))
     }
 
     /// Checks `Proxy-Authorization`, in constant time for each login.
@@ -103,7 +101,7 @@ mod tests {
         let access = Access::new(vec!["10.1.0.0/16".parse().unwrap()], []);
         assert!(access.admits("10.1.2.3".parse().unwrap()));
         assert!(access.admits("::ffff:10.1.2.3".parse().unwrap()));
-        assert!(access.admits("127.0.0.1".parse().unwrap()));
+        assert!(!access.admits("127.0.0.1".parse().unwrap()));
         assert!(!access.admits("10.2.0.1".parse().unwrap()));
         assert!(!access.admits("::1:10.1.2.3".parse().unwrap()));
     }

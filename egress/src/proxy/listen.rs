@@ -101,6 +101,10 @@ pub async fn serve(state: Arc<State>, listeners: Vec<Listener>, stop: impl Futur
 
 async fn accept_loop(state: Arc<State>, listener: Listener, slots: Arc<Semaphore>) {
     let _unlink = Unlink::of(&listener);
+    // Who reaches a loopback listener or a Unix socket is on this machine already.
+    let is_guarded = listener
+        .address()
+        .is_some_and(|address| !address.ip().to_canonical().is_loopback());
     loop {
         // At the cap nothing is accepted: clients wait in the kernel's queue instead of being turned away.
         let Ok(slot) = slots.clone().acquire_owned().await else {
@@ -111,7 +115,7 @@ async fn accept_loop(state: Arc<State>, listener: Listener, slots: Arc<Semaphore
                 let state = state.clone();
                 state.tasks.clone().spawn(async move {
                     let _slot = slot;
-                    serve_client(state, stream, client).await;
+                    serve_client(state, stream, client, is_guarded).await;
                 });
             }
             Err(error) => {
@@ -125,10 +129,16 @@ async fn accept_loop(state: Arc<State>, listener: Listener, slots: Arc<Semaphore
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-async fn serve_client(state: Arc<State>, stream: Either<TcpStream, UnixStream>, client: Client) {
+async fn serve_client(
+    state: Arc<State>,
+    stream: Either<TcpStream, UnixStream>,
+    client: Client,
+    is_guarded: bool,
+) {
     let counters = &state.audit.counters;
     counters.connections.fetch_add(1, Ordering::Relaxed);
     if let Client::Address(peer) = client
+        && is_guarded
         && !state.access.admits(peer)
     {
         tracing::warn!(client = %peer, "a client outside --allow-client was turned away");
