@@ -157,6 +157,9 @@ async fn relay(
         return Err(Reject::new(Cause::Stopping));
     };
     noted.arrived(request.method(), &connection.via);
+    if state.epoch.borrow().stopping {
+        return Err(Reject::new(Cause::Stopping));
+    }
     if connection.is_forfeited() {
         return Err(Reject::new(Cause::Forfeited));
     }

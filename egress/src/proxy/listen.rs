@@ -77,6 +77,8 @@ pub async fn serve(state: Arc<State>, listeners: Vec<Listener>, stop: impl Futur
         .collect();
     let housekeeping = tokio::spawn(housekeeping(state.clone()));
     stop.await;
+    // Before the listeners close: who sees that they are closed is served no more on an open connection either.
+    state.epoch.send_modify(|epoch| epoch.stopping = true);
     for accepting in &loops {
         accepting.abort();
     }
@@ -84,7 +86,6 @@ pub async fn serve(state: Arc<State>, listeners: Vec<Listener>, stop: impl Futur
         _ = accepting.await;
     }
     housekeeping.abort();
-    state.epoch.send_modify(|epoch| epoch.stopping = true);
     state.tasks.close();
     let open = state.tasks.len();
     if tokio::time::timeout(state.limits.drain, state.tasks.wait())
