@@ -114,13 +114,14 @@ pub async fn handle(
 ) -> Result<Response<Download>, Infallible> {
     let version = request.version();
     // What the answer hands the connection over with, where the request asks for that.
-    let handover = match (request.method() == Method::CONNECT, upgrade::kind(&request)) {
+    let kind = upgrade::kind(&request);
+    let handover = match (request.method() == Method::CONNECT, &kind) {
         (true, _) => Some(StatusCode::OK),
         (false, Ok(Kind::Exchange)) => None,
         (false, _) => Some(StatusCode::SWITCHING_PROTOCOLS),
     };
     let mut record = Some(connection.state.audit.begin(&connection.client));
-    let mut response = match relay(&connection, request, &mut record).await {
+    let mut response = match relay(&connection, request, kind, &mut record).await {
         Ok(response) => response,
         Err(reject) => {
             if let Some(record) = &mut record {
@@ -150,6 +151,7 @@ pub async fn handle(
 async fn relay(
     connection: &Arc<Connection>,
     request: Request<Incoming>,
+    kind: Result<Kind, Reject>,
     record: &mut Option<Record>,
 ) -> Result<Response<Download>, Reject> {
     let state = &connection.state;
@@ -170,7 +172,7 @@ async fn relay(
         return connect::open(connection, request, noted);
     }
     headers::check(request.headers(), state.limits.header_count)?;
-    let kind = upgrade::kind(&request)?;
+    let kind = kind?;
     let target = Target::from_request(&request, &connection.via, kind)?;
     noted.asks(target.method(), target.origin(), target.path());
 
