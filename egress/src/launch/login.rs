@@ -100,3 +100,46 @@ impl NoLogin {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::path::Path;
+    use std::time::SystemTime;
+
+    use base64::Engine as _;
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+    use serde_json::json;
+
+    use crate::credential::unix_seconds;
+
+    /// A login that Codex could have written, whose access token ends in `left` seconds. The token is returned.
+    pub(in crate::launch) fn login(left: i64, mark: &str) -> (String, String) {
+        let exp = unix_seconds(SystemTime::now()).saturating_add_signed(left);
+        let token = |kind: &str| {
+            let claims = json!({"exp": exp, "sub": format!("user-{kind}-{mark}")});
+            let payload = BASE64_URL_SAFE_NO_PAD.encode(claims.to_string());
+            format!("eyJhbGciOiJSUzI1NiJ9.{payload}.signature-{kind}-{mark}")
+        };
+        let login = json!({
+            "auth_mode": "chatgpt",
+            "OPENAI_API_KEY": null,
+            "tokens": {
+                "id_token": token("id"),
+                "access_token": token("access"),
+                "refresh_token": format!("rt_refresh-{mark}"),
+                "account_id": "acc-0123456789",
+            },
+            "last_refresh": "2026-11-01T00:00:00Z",
+        });
+        (login.to_string(), token("access"))
+    }
+
+    /// Writes such a login in one step, as Codex does.
+    pub(in crate::launch) fn write_login(path: &Path, left: i64, mark: &str) -> String {
+        let (login, token) = login(left, mark);
+        let staged = path.with_extension("new");
+        std::fs::write(&staged, login).unwrap();
+        std::fs::rename(staged, path).unwrap();
+        token
+    }
+}
