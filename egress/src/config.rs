@@ -2,6 +2,7 @@
 //!
 //! A file is right as a whole or not at all, and everything that is wrong with it is told at once ([`Faults`]).
 
+pub mod agents;
 mod authority;
 mod document;
 mod fault;

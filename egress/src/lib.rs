@@ -10,10 +10,11 @@
 //! 4. [`route`]: routes, and the decision about a request.
 //! 5. [`policy`]: routes and slots, checked as a whole.
 //! 6. [`config`]: the operator's files, read into a policy.
-//! 7. [`audit`]: what is kept of each request.
-//! 8. [`proxy`]: the data path.
-//! 9. [`admin`]: the operator's socket.
-//! 10. [`cli`]: the commands.
+//! 7. [`launch`]: agents and what they are given, up to the sidecar's start.
+//! 8. [`audit`]: what is kept of each request.
+//! 9. [`proxy`]: the data path.
+//! 10. [`admin`]: the operator's socket.
+//! 11. [`cli`]: the commands.
 //!
 //! The way of one request is told in `docs/architecture.md`.
 
@@ -24,6 +25,7 @@ pub mod cli;
 pub mod config;
 pub mod confine;
 pub mod credential;
+pub mod launch;
 pub mod policy;
 pub mod proxy;
 pub mod route;

@@ -207,7 +207,7 @@ pub enum Refreshed {
 impl Held {
     fn new(secret: Secret) -> Result<Self, Unusable> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        check_text(secret.expose())?;
+        check_value(secret.expose())?;
         let expiry = match jwt::expiry(secret.expose()) {
             Ok(expiry) => Some(expiry.time()),
             // A JWT without `exp`, or no JWT at all: there is no expiry to hold it to.
@@ -337,7 +337,12 @@ fn ago(expiry: SystemTime) -> String {
     }
 }
 
-fn check_text(text: &str) -> Result<(), Unusable> {
+/// Whether a text can be a slot's value: visible ASCII, not empty, without its scheme in front.
+///
+/// # Errors
+///
+/// [`Unusable`] says what it is, and nothing of the text.
+pub fn check_value(text: &str) -> Result<(), Unusable> {
     if text.is_empty() {
         return Err(Unusable::Empty);
     }
