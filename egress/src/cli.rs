@@ -13,7 +13,6 @@ pub mod reload;
 pub mod serve;
 pub mod status;
 
-mod bundle;
 mod logging;
 
 use std::fmt;
@@ -21,10 +20,13 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use egress_ca::Root;
 
 use crate::admin;
 use crate::config::{self, Colour, Faults};
+use crate::launch::bundle;
 use crate::route::Routes;
 
 /// Runs the command that the process's arguments name.
@@ -199,6 +201,23 @@ fn load_routes(path: &Path) -> Result<Routes, Failure> {
     let file = config::load(path)?;
     Routes::new(file.rules, None)
         .map_err(|_| Failure::usage(anyhow::anyhow!("{}: two routes tie", path.display())))
+}
+
+/// The trust bundle of a CA: its certificate and the platform's roots.
+fn trust_bundle(root: &Root) -> Result<String, Failure> {
+    let (text, unread) = bundle::text(root.certificate_pem())
+        .map_err(|error| Failure::runtime(error).hint(error.hint()))?;
+    for error in unread {
+        eprintln!("warning: a root certificate cannot be read: {error}");
+    }
+    Ok(text)
+}
+
+/// Writes a trust bundle.
+fn write_bundle(path: &Path, text: &str) -> Result<(), Failure> {
+    bundle::write(path, text)
+        .with_context(|| format!("cannot write {}", path.display()))
+        .map_err(|error| Failure::runtime(error).hint("choose a file in a directory of yours"))
 }
 
 /// Prints a command's data. A reader that has seen enough is no fault.

@@ -7,56 +7,58 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use anyhow::{Context as _, anyhow};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use egress_ca::Root;
+use rustls_native_certs::load_native_certs;
 
-use super::Failure;
-
-/// The bundle's text: the bottle's certificate first, then the roots in a stable order.
+/// The bundle's text: the bottle's certificate (PEM) first, then the roots in a stable order. With it comes what of the
+/// platform's store could not be read.
 ///
 /// # Errors
 ///
-/// A runtime [`Failure`] where the platform has no roots. With the CA alone, every host that is passed through would
-/// fail at the agent, far from here and without a reason.
-pub(super) fn text(root: &Root) -> Result<String, Failure> {
-    let mut found = rustls_native_certs::load_native_certs();
-    for error in &found.errors {
-        eprintln!("warning: a root certificate cannot be read: {error}");
-    }
+/// [`NoRoots`] where the platform has none. With the CA alone, every host that is passed through would fail at the
+/// agent, far from here and without a reason.
+pub fn text(bottle: &str) -> Result<(String, Vec<String>), NoRoots> {
+    let mut found = load_native_certs();
     // SSL_CERT_FILE is an earlier bundle of ours where the caller's shell was given `egress env`.
     found
         .certs
         .retain(|certificate| !egress_ca::is_bottle_root(certificate));
     if found.certs.is_empty() {
-        return Err(
-            Failure::runtime(anyhow!("this platform has no root certificates")).hint(
-                "install ca-certificates, or name a PEM file of roots with SSL_CERT_FILE; \
-                 where no route has `tls: passthrough`, `egress ca cert` is all that agents need",
-            ),
-        );
+        return Err(NoRoots);
     }
     found.certs.sort_by(|a, b| a.cmp(b));
-    let mut text = format!("{}\n", root.certificate_pem().trim_end());
+    let mut text = format!("{}\n", bottle.trim_end());
     for certificate in &found.certs {
         text.push_str(&pem(certificate));
     }
-    Ok(text)
+    let unread = found.errors.iter().map(ToString::to_string).collect();
+    Ok((text, unread))
+}
+
+/// A platform without root certificates.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("this platform has no root certificates")]
+pub struct NoRoots;
+
+impl NoRoots {
+    /// What the operator can do about it.
+    pub fn hint(self) -> &'static str {
+        "install ca-certificates, or name a PEM file of roots with SSL_CERT_FILE; \
+         where no route has `tls: passthrough`, `egress ca cert` is all that agents need"
+    }
 }
 
 /// Writes the bundle in one step, mode 0644, unless the same text is there already.
 ///
 /// # Errors
 ///
-/// A runtime [`Failure`] that names the file.
-pub(super) fn write(path: &Path, text: &str) -> Result<(), Failure> {
+/// The system's.
+pub fn write(path: &Path, text: &str) -> io::Result<()> {
     if fs::read(path).is_ok_and(|old| old == text.as_bytes()) {
         return Ok(());
     }
     replace(path, text)
-        .with_context(|| format!("cannot write {}", path.display()))
-        .map_err(|error| Failure::runtime(error).hint("choose a file in a directory of yours"))
 }
 
 fn replace(path: &Path, text: &str) -> io::Result<()> {
@@ -76,8 +78,8 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     written
 }
 
-/// RFC 7468, section 2: base64 in lines of 64.
-fn pem(der: &[u8]) -> String {
+/// A certificate (DER) as PEM (RFC 7468, section 2: base64 in lines of 64).
+pub fn pem(der: &[u8]) -> String {
     const LINE: usize = 64 / 4 * 3;
     let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
     for piece in der.chunks(LINE) {
