@@ -5,6 +5,7 @@
 
 pub mod codex;
 mod environment;
+pub mod handed;
 pub mod jwt;
 mod secret;
 mod slot;
