@@ -10,15 +10,17 @@ pub mod env;
 pub mod explain;
 pub mod man;
 pub mod reload;
+pub mod run;
 pub mod serve;
 pub mod status;
 
+mod launching;
 mod logging;
 
 use std::fmt;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{ExitCode, ExitStatus};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -38,6 +40,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Run(args) => run::run(*args),
         Command::Env(args) => env::run(&args),
         Command::Ca(command) => ca::run(&command),
         Command::Codex(command) => return codex::run(&command),
@@ -76,6 +79,8 @@ Exit status: 0 it is so, 1 what was asked about is not so, 2 usage or configurat
 enum Command {
     /// Show the whole thing at work, on this machine alone, and test it on the way
     Demo(demo::Args),
+    /// Run an agent in a box whose only way out is its sidecar
+    Run(Box<run::Args>),
     /// Run the sidecar
     Serve(Box<serve::Args>),
     /// Find everything that is wrong with a routes file
@@ -114,6 +119,10 @@ enum What {
         hint: Option<String>,
     },
     Faults(Faults),
+    /// Several errors, each with its hint.
+    Several(Vec<(String, String)>),
+    /// What another process of this program has said already, in the same form.
+    Said(String),
 }
 
 impl Failure {
@@ -147,6 +156,23 @@ impl Failure {
         self
     }
 
+    /// Several errors of one kind, each with what can be done about it: exit code 2.
+    fn several(errors: impl Iterator<Item = (String, String)>) -> Self {
+        Self {
+            code: 2,
+            what: What::Several(errors.collect()),
+        }
+    }
+
+    /// The failure of a process of this program, in its own words and with its own code.
+    fn said(status: &ExitStatus, text: String) -> Self {
+        let code = status.code().and_then(|code| u8::try_from(code).ok());
+        Self {
+            code: code.filter(|code| *code > 0).unwrap_or(3),
+            what: What::Said(text),
+        }
+    }
+
     fn code(&self) -> ExitCode {
         self.code.into()
     }
@@ -159,6 +185,13 @@ impl Failure {
                     eprintln!("hint: {hint}");
                 }
             }
+            What::Several(errors) => {
+                for (error, hint) in errors {
+                    eprintln!("error: {error}");
+                    eprintln!("hint: {hint}");
+                }
+            }
+            What::Said(text) => eprintln!("{text}"),
             What::Faults(faults) => eprintln!("{}", faults.to_text(Colour::of_stderr())),
         }
     }

@@ -11,6 +11,7 @@ pub mod follow;
 pub mod handover;
 pub mod login;
 pub mod place;
+pub mod prepare;
 pub mod resolve;
 pub mod sidecar;
 pub mod variables;

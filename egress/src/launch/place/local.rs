@@ -269,7 +269,8 @@ pub fn secret_inside(workspace: &Path) -> Option<PathBuf> {
     layout::secret_inside(workspace, home.as_deref())
 }
 
-fn has_terminal() -> bool {
+/// Whether this process works for somebody at a terminal.
+pub fn has_terminal() -> bool {
     use std::io::IsTerminal as _;
     io::stdin().is_terminal() || io::stdout().is_terminal() || io::stderr().is_terminal()
 }

@@ -81,7 +81,7 @@ fn hold_signals() -> io::Result<tokio::runtime::Runtime> {
         SignalKind::terminate(),
     ] {
         // The handler stays for as long as the process, whoever listens.
-        signal(kind)?;
+        _ = signal(kind)?;
     }
     drop(entered);
     Ok(runtime)
