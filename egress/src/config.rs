@@ -3,15 +3,19 @@
 //! A file is right as a whole or not at all, and everything that is wrong with it is told at once ([`Faults`]).
 
 mod authority;
+mod conflicts;
 mod document;
 mod fault;
 mod fields;
+mod keys;
 pub mod manifest;
 mod paths;
+pub mod presets;
 pub mod render;
 mod report;
 mod routes_file;
 mod rule;
+mod source;
 mod values;
 
 pub use fault::{Fault, Faults, Related, Span};
