@@ -1,8 +1,19 @@
-//! A bottle of a manifest as a routes file and the references that its slots stand for.
+//! A bottle of a manifest as a routes file, and the references that its slots stand for.
 
 use std::path::PathBuf;
 
 use crate::credential::SlotName;
+
+/// A bottle, as the sidecar and its launcher take it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// The text of the routes file.
+    pub routes: String,
+    /// Its slots, in the order of their first use.
+    pub slots: Vec<RenderedSlot>,
+    /// What routes were marked with, each once: `claude_code_oauth` and the like.
+    pub roles: Vec<String>,
+}
 
 /// One slot of a rendered routes file.
 #[derive(Clone, Debug, PartialEq, Eq)]
