@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Host;
-use super::login::Login;
+use super::handover::Handed;
 use crate::config::agents::CustomAgent;
 use crate::config::manifest::Template;
 use crate::route::Routes;
@@ -51,8 +51,9 @@ pub struct Setting<'a> {
     pub routes: Option<&'a Routes>,
     /// The roles of the bottle's routes, such as `claude_code_oauth`.
     pub roles: &'a [String],
-    /// The host's Codex login, where the bottle forwards it.
-    pub codex: Option<&'a Login>,
+    /// What the sidecar is handed: the host's Codex login, of which the agent gets a dummy, and every value that must
+    /// not be found in what the agent gets.
+    pub handed: Option<&'a Handed>,
 }
 
 impl Agent {

@@ -4,6 +4,7 @@
 //! The refresh token is neither kept nor redeemed.
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::Host;
 use crate::credential::Secret;
@@ -28,17 +29,17 @@ impl Login {
     ///
     /// [`NoLogin`] where there is none that a sandbox can be served with.
     pub fn find(host: &Host<'_>) -> Result<Self, NoLogin> {
-        Self::read(&codex::locate(host.env)?, host)
+        Self::read(&codex::locate(host.env)?, host.now)
     }
 
-    /// Reads the login from a file.
+    /// Reads the login from a file, as it is at `now`.
     ///
     /// # Errors
     ///
     /// As [`Login::find`].
-    pub fn read(path: &Path, host: &Host<'_>) -> Result<Self, NoLogin> {
+    pub fn read(path: &Path, now: SystemTime) -> Result<Self, NoLogin> {
         let file = HostFile::read(path)?;
-        let login = file.login(host.now)?;
+        let login = file.login(now)?;
         Ok(Self {
             path: path.to_owned(),
             token: login.access_token().clone(),
@@ -89,6 +90,15 @@ pub enum NoLogin {
 }
 
 impl NoLogin {
+    /// A stable name of the state, for programs and for telling it once.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoHome(_) => "no_home",
+            Self::File(error) => error.problem().code(),
+            Self::Leak(_) => "leak",
+        }
+    }
+
     /// What the operator can do about it.
     pub fn hint(&self) -> &'static str {
         match self {
