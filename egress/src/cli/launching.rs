@@ -41,14 +41,14 @@ impl Chosen {
         bottle: Option<&str>,
         agents: Option<&Path>,
     ) -> Result<Self, Failure> {
-        let builtin = agent.and_then(|name| name.parse::<Template>().ok());
+        let builtin = agent.and_then(template);
         let custom = match (agent, builtin) {
             (Some(name), None) => Some(Box::new(custom(name, agents)?)),
             _ => None,
         };
         let bottle = match (manifest, agent) {
             (Some(path), _) => manifest::read(path)?.bottle(bottle)?.clone(),
-            (None, Some(_)) if builtin.is_some() => preset(builtin.unwrap_or_default())?,
+            (None, Some(name)) if builtin.is_some() => preset(name)?,
             (None, Some(name)) => return Err(no_manifest(&format!("agent `{name}`"))),
             (None, None) => return Err(no_manifest("command")),
         };
@@ -89,6 +89,19 @@ impl Chosen {
     }
 }
 
+/// The agents that are known here.
+const BUILTIN: [(&str, Template); 4] = [
+    ("claude", Template::Claude),
+    ("codex", Template::Codex),
+    ("gemini", Template::Gemini),
+    ("opencode", Template::Opencode),
+];
+
+fn template(name: &str) -> Option<Template> {
+    let found = BUILTIN.iter().find(|(known, _)| *known == name);
+    found.map(|(_, template)| *template)
+}
+
 fn no_manifest(what: &str) -> Failure {
     Failure::usage(anyhow!(
         "no manifest is given, so nothing says what the {what} may reach"
@@ -97,14 +110,13 @@ fn no_manifest(what: &str) -> Failure {
 }
 
 /// The bottle of an agent without a manifest: its preset, with the host's own login where that is supported.
-fn preset(template: Template) -> Result<Bottle, Failure> {
-    let name = template.as_str();
-    let forward = template == Template::Codex;
+fn preset(name: &str) -> Result<Bottle, Failure> {
+    let forward = name == "codex";
     let text = format!(
         "bottles: {{{name}: {{agent_provider: {{template: {name}, forward_host_credentials: {forward}}}, \
          egress: {{routes: [{{preset: {name}}}]}}}}}}\n"
     );
-    let manifest = manifest::parse(&text, Path::new(name))?;
+    let manifest = manifest::parse(name, &text, Path::new("."))?;
     Ok(manifest.bottle(None)?.clone())
 }
 

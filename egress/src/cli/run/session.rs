@@ -18,7 +18,7 @@ use crate::cli::launching::{self, Chosen};
 use crate::launch::agent::{Agent, HomeFile, Setting};
 use crate::launch::follow::{Change, Follower};
 use crate::launch::place::local::{self, Contents, OpenBox, Sockets};
-use crate::launch::place::unboxed::Unboxed;
+use crate::launch::place::unboxed::{self, Unboxed};
 use crate::launch::prepare::Prepared;
 use crate::launch::sidecar::{Sidecar, Start};
 use crate::launch::variables::{AgentPath, ProxyUrl, variables};
@@ -79,7 +79,8 @@ impl Session {
             let (opened, sockets) = OpenBox::open().await?;
             (Some(opened), sockets)
         };
-        let sidecar = Sidecar::start(args.sidecar(&prepared, sockets)).await?;
+        let routes = prepared.routes_file();
+        let sidecar = Sidecar::start(args.sidecar(&prepared, &routes, sockets)).await?;
         let (text, _) = bundle::text(&bundle::pem(sidecar.certificate()))
             .map_err(|error| Failure::runtime(error).hint(error.hint()))?;
         let (agent_home, bundle_path, proxy) = match &opened {
@@ -96,7 +97,7 @@ impl Session {
             workspace,
             routes: Some(&prepared.routes),
             roles: &prepared.roles,
-            codex: prepared.handed.codex().map(|codex| &codex.login),
+            handed: Some(&prepared.handed),
         })?;
         for note in &agent.notes {
             eprintln!("note: {note}");
@@ -116,7 +117,11 @@ impl Session {
                 opened.start(contents).await?;
                 Place::Box(opened)
             }
-            None => Place::Unboxed(Unboxed::start(contents, &agent_home, &bundle_path)?),
+            None => {
+                eprintln!("warning: {}", unboxed::WARNING);
+                let started = Unboxed::start(contents, &agent_home, &bundle_path);
+                Place::Unboxed(started.context("the command does not start").map_err(Failure::runtime)?)
+            }
         };
         let dummy = dummy(&agent);
         Ok(Self {
@@ -220,7 +225,7 @@ impl Place {
 }
 
 impl Args {
-    fn sidecar<'a>(&self, prepared: &'a Prepared, sockets: Sockets) -> Start<'a> {
+    fn sidecar<'a>(&self, prepared: &Prepared, routes: &'a Path, sockets: Sockets) -> Start<'a> {
         let mut arguments: Vec<OsString> = vec!["--ca-ephemeral".into()];
         if sockets.is_empty() {
             arguments.extend(["--listen".into(), "127.0.0.1:0".into()]);
@@ -234,7 +239,7 @@ impl Args {
             arguments.extend(["--admin".into(), address.into()]);
         }
         Start {
-            routes: prepared.routes_file(),
+            routes,
             sockets,
             arguments,
             slots: prepared.handed.line(),
