@@ -117,6 +117,7 @@ impl Layout {
         let Ok(source) = path.canonicalize() else {
             return;
         };
+        let path = &self.through_links(path);
         let covered = self
             .binds
             .iter()
@@ -130,6 +131,17 @@ impl Layout {
                 access,
             });
         }
+    }
+}
+
+impl Layout {
+    /// The path with a link at the root followed: `/bin/x` is `/usr/bin/x` where `/bin` is a link.
+    fn through_links(&self, path: &Path) -> PathBuf {
+        let followed = self.links.iter().find_map(|(link, target)| {
+            let rest = path.strip_prefix(link).ok()?;
+            Some(Path::new("/").join(target).join(rest))
+        });
+        followed.unwrap_or_else(|| path.into())
     }
 }
 
