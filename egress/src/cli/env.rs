@@ -12,7 +12,7 @@ use http::Uri;
 use serde_json::{Map, Value};
 
 use super::ca::CaDir;
-use super::{Failure, bundle, load_routes, print};
+use super::{Failure, bundle, load_routes, output, print};
 use crate::route::host::Host;
 use crate::route::{AuthScheme, Injection, Routes};
 
@@ -177,7 +177,7 @@ fn written_bundle(ca: &CaDir) -> Result<String, Failure> {
     let path = std::path::absolute(super::ca_dir(ca.path.as_ref())?.join("ca-bundle.pem"))
         .map_err(Failure::runtime)?;
     let text = agents_path(&path)?;
-    bundle::write(&path, &bundle::text(&root)?)?;
+    output::write(&path, &bundle::text(&root)?)?;
     Ok(text)
 }
 
