@@ -9,20 +9,23 @@ pub mod demo;
 pub mod env;
 pub mod explain;
 pub mod man;
+pub mod presets;
 pub mod reload;
+pub mod render_routes;
+pub mod schema;
 pub mod run;
 pub mod serve;
 pub mod status;
 
 mod launching;
 mod logging;
+mod output;
 
 use std::fmt;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 
-use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use egress_ca::Root;
 
@@ -36,6 +39,9 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(args) => serve::run(*args),
         Command::Check(args) => check::run(args).map_err(Failure::runtime),
+        Command::RenderRoutes(args) => render_routes::run(&args),
+        Command::Presets(args) => presets::run(&args),
+        Command::Schema(args) => schema::run(&args),
         Command::Explain(args) => explain::run(args).map_err(Failure::runtime),
         Command::Demo(args) => demo::run(&args),
         Command::Status(args) => status::run(&args),
@@ -83,8 +89,14 @@ enum Command {
     Run(Box<run::Args>),
     /// Run the sidecar
     Serve(Box<serve::Args>),
-    /// Find everything that is wrong with a routes file
+    /// Find everything that is wrong with a routes file or a manifest
     Check(check::Args),
+    /// Make the routes file of a manifest's bottle
+    RenderRoutes(render_routes::Args),
+    /// List the presets that a manifest's routes may name, or print one
+    Presets(presets::Args),
+    /// Print the JSON Schema of the routes file or the manifest, for editors
+    Schema(schema::Args),
     /// Say which route decides a request, and why, without any network
     Explain(explain::Args),
     /// Show what a running sidecar does: slots, counters, recent denials
@@ -244,13 +256,6 @@ fn trust_bundle(root: &Root) -> Result<String, Failure> {
         eprintln!("warning: a root certificate cannot be read: {error}");
     }
     Ok(text)
-}
-
-/// Writes a trust bundle.
-fn write_bundle(path: &Path, text: &str) -> Result<(), Failure> {
-    bundle::write(path, text)
-        .with_context(|| format!("cannot write {}", path.display()))
-        .map_err(|error| Failure::runtime(error).hint("choose a file in a directory of yours"))
 }
 
 /// Prints a command's data. A reader that has seen enough is no fault.
