@@ -135,7 +135,7 @@ impl Session {
     /// Waits for the agent's end, and sees to its login and its sidecar meanwhile.
     async fn watch(mut self, mut stops: Stops) -> Result<i32, Failure> {
         // A key at the terminal reaches the agent by itself, since it is in the terminal's foreground group.
-        let at_terminal = local::has_terminal();
+        let at_terminal = local::terminal().is_some();
         let mut deadline = pin!(tokio::time::sleep(FOREVER));
         let (tell, mut changes) = mpsc::unbounded_channel();
         let _following = match self.prepared.handed.codex() {

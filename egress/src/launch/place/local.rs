@@ -163,7 +163,7 @@ impl OpenBox {
 
     async fn next(&mut self) -> Result<FromBox, Error> {
         match self.said.recv().await {
-            Some(Ok(FromBox::Failed(failed))) => Err(Error::Failed(failed)),
+            Some(Ok(FromBox::Failed(failed))) => Err(failed.into()),
             Some(Ok(message)) => Ok(message),
             Some(Err(_)) | None => Err(Error::Gone),
         }
@@ -190,7 +190,7 @@ async fn listen(
             let sockets = <[OwnedFd; 5]>::try_from(sockets).map_err(|_| Error::Gone)?;
             Ok((ours, Listeners::from_array(sockets), said))
         }
-        Ok(Ok(Some((FromBox::Failed(failed), _)))) => Err(Error::Failed(failed)),
+        Ok(Ok(Some((FromBox::Failed(failed), _)))) => Err(failed.into()),
         Ok(Err(error)) => Err(Error::Start(error)),
         _ => Err(Error::Gone),
     }
@@ -244,7 +244,7 @@ impl Contents<'_> {
             environment: self.environment,
             command: self.command,
             directory: self.workspace.into(),
-            terminal: has_terminal(),
+            terminal: terminal(),
         }
     }
 }
@@ -269,10 +269,16 @@ pub fn secret_inside(workspace: &Path) -> Option<PathBuf> {
     layout::secret_inside(workspace, home.as_deref())
 }
 
-/// Whether this process works for somebody at a terminal.
-pub fn has_terminal() -> bool {
+/// The terminal that this process works at, if any.
+pub fn terminal() -> Option<PathBuf> {
     use std::io::IsTerminal as _;
-    io::stdin().is_terminal() || io::stdout().is_terminal() || io::stderr().is_terminal()
+    let standard = [
+        (io::stdin().is_terminal(), 0),
+        (io::stdout().is_terminal(), 1),
+        (io::stderr().is_terminal(), 2),
+    ];
+    let (_, number) = standard.iter().find(|(is_terminal, _)| *is_terminal)?;
+    std::fs::read_link(format!("/proc/self/fd/{number}")).ok()
 }
 
 /// The files of /etc that a box has of its own: who is who in it, and where names are looked up.
@@ -338,8 +344,13 @@ pub enum Error {
     #[error("the box cannot be started")]
     Start(#[source] io::Error),
     /// A step of building it failed.
-    #[error("{}", describe(.0))]
-    Failed(Failed),
+    #[error("{what}")]
+    Failed {
+        /// Which, and why.
+        what: String,
+        /// What can be done about it.
+        hint: Option<&'static str>,
+    },
     /// It ended without a word.
     #[error("the box has ended, and not by itself")]
     Gone,
@@ -362,25 +373,37 @@ impl Error {
     /// What the operator can do about it.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Failed(failed) => match failed.step {
-                Step::Namespaces | Step::Files if failed.is_forbidden() => Some(
-                    "allow user namespaces (`sysctl kernel.apparmor_restrict_unprivileged_userns=0`, \
-                     `sysctl kernel.unprivileged_userns_clone=1`, `sysctl user.max_user_namespaces=10000`; in a \
-                     container, a profile that permits them), or use --no-box, which leaves the agent in your own \
-                     network and files",
-                ),
-                Step::Command => Some(
-                    "the box has the system's programs and the directories of PATH; add what else the program \
-                     needs with --ro-bind DIR",
-                ),
-                _ => None,
-            },
+            Self::Failed { hint, .. } => *hint,
             Self::Start(_) | Self::Gone => None,
         }
     }
 }
 
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Self {
+        Self::Failed {
+            what: describe(&failed),
+            hint: failed.hint(),
+        }
+    }
+}
+
 impl Failed {
+    fn hint(&self) -> Option<&'static str> {
+        match self.step {
+            Step::Namespaces | Step::Files if self.is_forbidden() => Some(
+                "allow user namespaces (`sysctl kernel.apparmor_restrict_unprivileged_userns=0`, \
+                 `sysctl kernel.unprivileged_userns_clone=1`, `sysctl user.max_user_namespaces=10000`; in a container, \
+                 a profile that permits them), or use --no-box, which leaves the agent in your own network and files",
+            ),
+            Step::Command => Some(
+                "the box has the system's programs and the directories of PATH; add what else the program needs with \
+                 --ro-bind DIR",
+            ),
+            _ => None,
+        }
+    }
+
     fn is_forbidden(&self) -> bool {
         use rustix::io::Errno;
         [Errno::PERM, Errno::ACCESS, Errno::NOSPC, Errno::USERS, Errno::NOSYS]

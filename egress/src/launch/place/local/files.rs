@@ -27,7 +27,7 @@ pub(super) fn build(plan: &Plan) -> Result<(), Failed> {
         bind.mount().map_err(at(&bind.source))?;
     }
     mount_proc().map_err(at(Path::new("/proc")))?;
-    make_devices().map_err(at(Path::new("/dev")))?;
+    make_devices(plan.terminal.as_deref()).map_err(at(Path::new("/dev")))?;
     for (link, target) in &plan.links {
         make_link(&inside(link), target).map_err(at(link))?;
     }
@@ -207,14 +207,20 @@ fn mount_proc() -> io::Result<()> {
     Ok(())
 }
 
-/// The devices that programs expect, and terminals of the box's own.
-fn make_devices() -> io::Result<()> {
+/// The devices that programs expect, and terminals of the box's own. The launcher's terminal is the console, which is where
+/// programs look for the name of a terminal that /dev/pts does not have.
+fn make_devices(terminal: Option<&Path>) -> io::Result<()> {
     let dev = inside(Path::new("/dev"));
     tmpfs(&dev, 0o755)?;
     for name in ["null", "zero", "full", "random", "urandom", "tty"] {
         let device = dev.join(name);
         fs::File::create(&device)?;
         rustix::mount::mount_bind(under(OLD, &Path::new("/dev").join(name)), &device)?;
+    }
+    if let Some(terminal) = terminal {
+        let console = dev.join("console");
+        fs::File::create(&console)?;
+        rustix::mount::mount_bind(under(OLD, terminal), &console)?;
     }
     for (link, target) in [
         ("fd", "/proc/self/fd"),

@@ -112,8 +112,8 @@ fn init(launcher: &UnixStream) -> Result<ExitCode, Failed> {
 fn start(plan: &Plan, stdin: Option<OwnedFd>) -> Result<Child, Failed> {
     let mut words = plan.command.iter();
     let program = words.next().map_or("", String::as_str);
-    if !plan.terminal {
-        // Without a terminal of the launcher's there is none that the agent could open.
+    if plan.terminal.is_none() {
+        // In a session of its own there is no terminal to get hold of.
         _ = rustix::process::setsid();
     }
     Command::new(program)

@@ -25,8 +25,8 @@ pub(super) struct Plan {
     pub(super) command: Vec<String>,
     /// Where it starts.
     pub(super) directory: PathBuf,
-    /// Whether the command is the launcher's in the same terminal, or has no terminal at all.
-    pub(super) terminal: bool,
+    /// The terminal that the launcher was started from; without it the command has none that it could open.
+    pub(super) terminal: Option<PathBuf>,
 }
 
 /// A part of the host's file system.
