@@ -9,12 +9,16 @@ pub mod demo;
 pub mod env;
 pub mod explain;
 pub mod man;
+pub mod presets;
 pub mod reload;
+pub mod render_routes;
+pub mod schema;
 pub mod serve;
 pub mod status;
 
 mod bundle;
 mod logging;
+mod output;
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -32,6 +36,9 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(args) => serve::run(*args),
         Command::Check(args) => check::run(args).map_err(Failure::runtime),
+        Command::RenderRoutes(args) => render_routes::run(&args),
+        Command::Presets(args) => presets::run(&args),
+        Command::Schema(args) => schema::run(&args),
         Command::Explain(args) => explain::run(args).map_err(Failure::runtime),
         Command::Demo(args) => demo::run(&args),
         Command::Status(args) => status::run(&args),
@@ -76,8 +83,14 @@ enum Command {
     Demo(demo::Args),
     /// Run the sidecar
     Serve(Box<serve::Args>),
-    /// Find everything that is wrong with a routes file
+    /// Find everything that is wrong with a routes file or a manifest
     Check(check::Args),
+    /// Make the routes file of a manifest's bottle
+    RenderRoutes(render_routes::Args),
+    /// List the presets that a manifest's routes may name, or print one
+    Presets(presets::Args),
+    /// Print the JSON Schema of the routes file or the manifest, for editors
+    Schema(schema::Args),
     /// Say which route decides a request, and why, without any network
     Explain(explain::Args),
     /// Show what a running sidecar does: slots, counters, recent denials

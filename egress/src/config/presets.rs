@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use super::render;
 use super::routes_file::parse;
 use crate::route::Rule;
 
@@ -106,7 +107,7 @@ pub static ALL: &[Preset] = &[
         name: "mise",
         about: "mise's lists of versions, and tools that are released on GitHub",
         forms: &[Form {
-            scheme: None,
+            scheme: Some("Bearer"),
             routes: MISE,
         }],
     },
@@ -144,8 +145,16 @@ impl Form {
         let rules = rules.expect("every preset is read by a test");
         rules.into_iter().map(|(rule, _)| rule).collect()
     }
+
+    /// The routes, as JSON.
+    pub fn to_json(&self) -> serde_json::Value {
+        let rules = self.rules();
+        rules.iter().map(|rule| render::json(rule)).collect()
+    }
 }
 
+// The most of a good session. Analytics, and `ab.chatgpt.com`, stay out. The API's host is named because a forwarded login
+// would be given to all of it otherwise.
 const CODEX: &str = "\
 routes:
   - host: chatgpt.com
@@ -161,7 +170,7 @@ routes:
       - /backend-api/ps/plugins
     methods: [GET]
   - host: api.openai.com
-    description: 'codex: the model, with an API key'
+    description: 'codex: the API'
     path_allowlist: [/v1/responses]
     methods: [GET, POST]
 ";
@@ -298,6 +307,8 @@ routes:
       - {regex: '^/repos/[^/]+/[^/]+/releases(/.*)?$'}
       - {regex: '^/repos/[^/]+/[^/]+/attestations/.+$'}
     methods: [GET, HEAD]
+    auth_scheme: Bearer
+    token_env: EGRESS_TOKEN_0
   - host: github.com
     description: 'mise: downloads'
     path_allowlist: [{regex: '^/[^/]+/[^/]+/releases/download/.+$'}]
