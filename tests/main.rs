@@ -8,5 +8,6 @@ mod clients;
 mod demo;
 mod docs;
 mod harness;
+mod launch;
 mod layers;
 mod proxy;
