@@ -22,7 +22,7 @@ use crate::harness::upstream::{self, Body, Call, Upstream, WebSocket};
 
 const ACCOUNT: &str = "0b7c2a52-6f7e-4a3c-9d0e-1f6f1a3f7c11";
 const HELLO: &str = "hello from the upstream";
-const DAY: Duration = Duration::from_secs(86_400);
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
 
 /// What the sidecar answers where the slot expired. Of all statuses only this one makes Codex stop at once and print
 /// the cause: 401 sends it to the login page, 403 makes it try 13 times, 429 hides the message, 502 makes it try 37
@@ -502,7 +502,7 @@ fn name(event: &Value) -> &str {
 const SIGNATURE: &str = "cmVhbC1zaWduYXR1cmUtb2YtdGhlLWhvc3QtbG9naW4";
 
 /// An access token as the host has one. Only its `exp` and the account matter; nobody here checks the signature.
-fn access_token(exp: u64) -> String {
+pub(super) fn access_token(exp: u64) -> String {
     let header = BASE64_URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256","typ":"JWT"}"#);
     let payload = json!({
         "exp": exp,
@@ -513,7 +513,7 @@ fn access_token(exp: u64) -> String {
     format!("{header}.{payload}.{SIGNATURE}")
 }
 
-fn unix_now() -> u64 {
+pub(super) fn unix_now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .expect("a clock after 1970")
