@@ -262,7 +262,7 @@ description: |
         "routes:
   - host: a.test
     tls: passthrough
-    ssrf_ip_allowlist: [10.0.0.1/32]
+    ssrf_ip_allowlist: ['10.0.0.1/32']
     connect_to: 'b.test:1'
 "
     );
