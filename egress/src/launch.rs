@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod follow;
 pub mod handover;
+pub mod home;
 pub mod login;
 pub mod resolve;
 pub mod variables;
