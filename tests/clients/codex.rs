@@ -21,7 +21,7 @@ use crate::harness::pki::Pki;
 use crate::harness::sidecar::{EGRESS, Sidecar};
 use crate::harness::upstream::{self, Body, Call, Upstream};
 
-const DAY: Duration = Duration::from_secs(86_400);
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
 
 /// What the sidecar answers where the slot expired. Of all statuses only this one makes Codex stop at once and print
 /// the cause: 401 sends it to the login page, 403 makes it try 13 times, 429 hides the message, 502 makes it try 37

@@ -9,6 +9,7 @@ mod broken;
 mod good;
 mod manifests;
 mod rendered;
+mod schemas;
 mod slots;
 mod together;
 

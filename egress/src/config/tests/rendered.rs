@@ -262,7 +262,7 @@ description: |
         "routes:
   - host: a.test
     tls: passthrough
-    ssrf_ip_allowlist: [10.0.0.1/32]
+    ssrf_ip_allowlist: ['10.0.0.1/32']
     connect_to: 'b.test:1'
 "
     );
@@ -463,7 +463,7 @@ proptest! {
         let (user, bottle, name) = (clean(&user), format!("b{}", clean(&bottle)), format!("n{name}"));
         let regex = format!("/{}", regex_syntax::escape(&regex));
         let text = format!(
-            "bottles: {{{}: {{egress: {{routes: [{{host: a.test, description: {}, query: {{? {}: {}}}, role: [{}],
+            "bottles: {{? {}: {{egress: {{routes: [{{host: a.test, description: {}, query: {{? {}: {}}}, role: [{}],
               path_allowlist: [{{regex: {}}}], auth_user: {}, auth: {{scheme: Basic, token_ref: REF}}}}]}}}}}}",
             escaped(&bottle), escaped(&description), escaped(&name), escaped(&value), escaped(&format!("r{role}")),
             escaped(&regex), escaped(&user)
