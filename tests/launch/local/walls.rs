@@ -12,6 +12,9 @@ use tokio::io::AsyncWriteExt;
 use crate::harness::clients::{Running, run};
 use crate::launch::host::{Host, User};
 
+/// The system's own, which is in every box.
+const PYTHON: &str = "/usr/bin/python3";
+
 /// Tries every way out that needs no more than Python, and prints what came of each.
 const TRY_TO_GET_OUT: &str = r#"
 import errno, json, os, socket, struct, sys, fcntl
@@ -100,7 +103,7 @@ async fn nothing_is_reached_but_the_sidecar() {
             "abstract": name,
             "unix": host.path("run/service.sock"),
         });
-        let mut python = host.run(["python3", "-c", TRY_TO_GET_OUT]);
+        let mut python = host.run([PYTHON, "-c", TRY_TO_GET_OUT]);
         let output = run(python.arg(targets.to_string())).await.success();
         let expected = [
             ("tcp", "ECONNREFUSED"),
@@ -142,7 +145,7 @@ for name in ["api.github.com", "other.test", "c2VjcmV0.attacker.test", "localhos
     except socket.gaierror as error:
         print(name, "unknown" if error.errno == socket.EAI_NONAME else error)
 "#;
-    let output = run(&mut host.run(["python3", "-c", script])).await.success();
+    let output = run(&mut host.run([PYTHON, "-c", script])).await.success();
     assert_eq!(
         output.stdout,
         "api.github.com 127.0.0.2\nother.test unknown\nc2VjcmV0.attacker.test unknown\nlocalhost 127.0.0.1\n",
@@ -218,7 +221,7 @@ async fn the_agent_holds_no_secret_of_the_host_in_any_form() {
     for user in [User::Own, User::Ordinary] {
         let host = Host::new(user).await;
         let needles: Vec<String> = host.secrets().into_iter().flat_map(forms).collect();
-        let mut scan = host.run(["python3", "-c", SCAN]);
+        let mut scan = host.run([PYTHON, "-c", SCAN]);
         scan.stdin(std::process::Stdio::piped());
         let mut running = Running::spawn(&mut scan);
         let text = json!(needles).to_string();
@@ -235,7 +238,7 @@ async fn the_scan_finds_what_is_there() {
     let host = Host::new(User::Own).await;
     host.write("home/project/leak", BASE64_STANDARD.encode(&host.token));
     let needles: Vec<String> = forms(&host.token);
-    let mut scan = host.run(["python3", "-c", SCAN]);
+    let mut scan = host.run([PYTHON, "-c", SCAN]);
     scan.stdin(std::process::Stdio::piped());
     let mut running = Running::spawn(&mut scan);
     let mut stdin = running.stdin();
