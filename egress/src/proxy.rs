@@ -8,6 +8,7 @@ pub mod access;
 pub mod body;
 pub mod connect;
 pub mod connection;
+pub mod dns;
 pub mod gate;
 pub mod headers;
 pub mod limits;
