@@ -75,7 +75,7 @@ enum Command {
     /// Show the whole thing at work, on this machine alone, and test it on the way
     Demo(demo::Args),
     /// Run the sidecar
-    Serve(Box<serve::Args>),
+    Serve(Box<serve::args::Args>),
     /// Find everything that is wrong with a routes file
     Check(check::Args),
     /// Say which route decides a request, and why, without any network

@@ -14,6 +14,7 @@ pub mod headers;
 pub mod limits;
 pub mod reject;
 pub mod socket;
+pub mod steer;
 pub mod upgrade;
 pub mod upstream;
 
@@ -34,7 +35,7 @@ use rustls::ServerConfig;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-pub use self::listen::{Listener, serve};
+pub use self::listen::{Entrance, Listener, serve};
 pub use self::reload::{Reloaded, Source, uncertifiable};
 
 use self::access::Access;
