@@ -88,7 +88,7 @@ enum Command {
     /// Run an agent in a box whose only way out is its sidecar
     Run(Box<run::Args>),
     /// Run the sidecar
-    Serve(Box<serve::Args>),
+    Serve(Box<serve::args::Args>),
     /// Find everything that is wrong with a routes file or a manifest
     Check(check::Args),
     /// Make the routes file of a manifest's bottle
