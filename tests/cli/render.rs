@@ -250,3 +250,23 @@ ops (claude)
     assert_eq!(report["bottles"][0]["slots"]["EGRESS_TOKEN_1"], "GH_PAT");
     assert_eq!(report["bottles"][1]["agents"], json!(["demo"]));
 }
+
+#[test]
+fn the_manual_shows_what_the_commands_print() {
+    let manual = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/manifests.md");
+    let manual = std::fs::read_to_string(manual).expect("the manual");
+    let block = |begin: &str| {
+        let rest = manual.split(begin).nth(1).expect("a block");
+        rest.split("```").next().expect("its end").to_owned()
+    };
+    let bottle = with(&block("```yaml\n"));
+    let console = block("```console\n");
+    let commands = console.split("$ egress ").skip(1);
+    let mut seen = 0;
+    for (command, printed) in commands.filter_map(|part| part.split_once('\n')) {
+        let arguments: Vec<&str> = command.split(' ').collect();
+        assert_eq!(bottle.egress(&arguments).data(), printed, "{command}");
+        seen += 1;
+    }
+    assert_eq!(seen, 3);
+}

@@ -1,6 +1,8 @@
 //! The real Codex, end to end on placeholders: a dummy login in the sandbox, the real token in the slot.
 //! What it asks for and what it takes as an answer was learnt by watching 0.169.0.
 
+mod preset;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -297,13 +299,21 @@ impl Scene {
         F: Fn(Call) -> R + Send + Sync + 'static,
         R: Future<Output = Response<Body>> + Send + 'static,
     {
+        Self::routed(|upstream| chatgpt(upstream, route_keys), answer).await
+    }
+
+    async fn routed<F, R>(routes: impl FnOnce(&Upstream) -> String, answer: F) -> Self
+    where
+        F: Fn(Call) -> R + Send + Sync + 'static,
+        R: Future<Output = Response<Body>> + Send + 'static,
+    {
         let pki = Pki::new();
         let token = access_token(unix_now() + DAY.as_secs());
         let upstream = Upstream::tls(&pki)
             .require("authorization", format!("Bearer {token}"))
             .start(answer)
             .await;
-        let routes = chatgpt(&upstream, route_keys);
+        let routes = routes(&upstream);
         let sidecar = Sidecar::with_routes(&pki, routes)
             .slot("EGRESS_TOKEN_0", token)
             .start()

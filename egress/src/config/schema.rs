@@ -21,7 +21,7 @@ pub fn manifest() -> Value {
     file(
         "egress manifest",
         "Bottles, what the agents in them may reach, and where the host has the credentials.",
-        &manifest::KEYS,
+        &manifest::keys::KEYS,
     )
 }
 

@@ -7,6 +7,7 @@ use crate::route::{Line, Rule};
 
 mod broken;
 mod good;
+mod hostile;
 mod manifests;
 mod rendered;
 mod schemas;

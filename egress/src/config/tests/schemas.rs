@@ -26,7 +26,7 @@ fn kinds() -> [Kind; 2] {
         },
         Kind {
             schema: schema::manifest(),
-            keys: &manifest::KEYS,
+            keys: &manifest::keys::KEYS,
             parses: |text| manifests::read(text).is_ok(),
             whole: || json!({"bottles": {"dev": {}}}),
         },
@@ -87,12 +87,11 @@ fn beside(keys: &Keys, key: &str) -> Value {
     }
 }
 
+/// Is shown each map's keys, each key, and how a whole file is made of a value of it.
+type Visit<'v> = dyn FnMut(&'static Keys, &'static Key, &dyn Fn(Value) -> Value) + 'v;
+
 /// Walks over every key of every map. `wrap` puts a map where it belongs in a whole file.
-fn walk(
-    keys: &'static Keys,
-    wrap: &dyn Fn(Value) -> Value,
-    visit: &mut dyn FnMut(&'static Keys, &'static Key, &dyn Fn(Value) -> Value),
-) {
+fn walk(keys: &'static Keys, wrap: &dyn Fn(Value) -> Value, visit: &mut Visit<'_>) {
     for key in keys.iter() {
         let put = |value: Value| {
             let mut map = beside(keys, key.name);
