@@ -12,8 +12,8 @@ pub mod man;
 pub mod presets;
 pub mod reload;
 pub mod render_routes;
-pub mod schema;
 pub mod run;
+pub mod schema;
 pub mod serve;
 pub mod status;
 

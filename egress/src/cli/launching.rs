@@ -122,7 +122,9 @@ fn preset(name: &str) -> Result<Bottle, Failure> {
 
 fn custom(name: &str, file: Option<&Path>) -> Result<CustomAgent, Failure> {
     let named = file.map(Path::to_owned);
-    let path = named.or_else(default_agents).filter(|path| path.exists() || file.is_some());
+    let path = named
+        .or_else(default_agents)
+        .filter(|path| path.exists() || file.is_some());
     let Some(path) = path else {
         let error = anyhow!("there is no agent `{name}`");
         return Err(Failure::usage(error).hint(
@@ -182,7 +184,9 @@ impl From<claim::Error> for Failure {
             claim::Error::Taken { .. } => {
                 "end the other launch first, or give the second one a bottle of its own in the manifest"
             }
-            claim::Error::Foreign(_) => "set XDG_RUNTIME_DIR to a directory of yours with mode 0700",
+            claim::Error::Foreign(_) => {
+                "set XDG_RUNTIME_DIR to a directory of yours with mode 0700"
+            }
             claim::Error::Io { .. } => "set XDG_RUNTIME_DIR to a directory that you can write to",
         };
         Self::runtime(error).hint(hint)

@@ -120,7 +120,10 @@ impl Sidecar {
     /// Stops it: what is under way in it has lost its client.
     pub async fn stop(mut self) {
         drop(self.slots);
-        if tokio::time::timeout(STOPPING, self.child.wait()).await.is_err() {
+        if tokio::time::timeout(STOPPING, self.child.wait())
+            .await
+            .is_err()
+        {
             _ = self.child.kill().await;
         }
     }

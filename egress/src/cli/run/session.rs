@@ -51,8 +51,8 @@ struct Session {
     place: Place,
     sidecar: Sidecar,
     prepared: Prepared,
-    // Where the dummy login is in the agent's home, if it has one.
-    dummy: Option<PathBuf>,
+    // Whether the agent's home has a dummy of the host's login.
+    has_dummy: bool,
 }
 
 /// Where the agent is.
@@ -84,11 +84,7 @@ impl Session {
         let (text, _) = bundle::text(&bundle::pem(sidecar.certificate()))
             .map_err(|error| Failure::runtime(error).hint(error.hint()))?;
         let (agent_home, bundle_path, proxy) = match &opened {
-            Some(_) => (
-                local::HOME.into(),
-                local::BUNDLE.into(),
-                local::proxy_url(),
-            ),
+            Some(_) => (local::HOME.into(), local::BUNDLE.into(), local::proxy_url()),
             None => outside(home, &prepared, &sidecar),
         };
         let agent = chosen.agent(&Setting {
@@ -102,6 +98,12 @@ impl Session {
         for note in &agent.notes {
             eprintln!("note: {note}");
         }
+        let login = prepared
+            .handed
+            .codex()
+            .map(|codex| HomeFile::codex_login(&codex.login));
+        let has_dummy =
+            login.is_some_and(|login| agent.files.iter().any(|file| file.target == login.target));
         let contents = Contents {
             name: &prepared.name,
             workspace,
@@ -120,15 +122,18 @@ impl Session {
             None => {
                 eprintln!("warning: {}", unboxed::WARNING);
                 let started = Unboxed::start(contents, &agent_home, &bundle_path);
-                Place::Unboxed(started.context("the command does not start").map_err(Failure::runtime)?)
+                Place::Unboxed(
+                    started
+                        .context("the command does not start")
+                        .map_err(Failure::runtime)?,
+                )
             }
         };
-        let dummy = dummy(&agent);
         Ok(Self {
             place,
             sidecar,
             prepared,
-            dummy,
+            has_dummy,
         })
     }
 
@@ -179,16 +184,14 @@ impl Session {
                 };
                 // A sidecar or an agent that has ended is noticed where it is waited for.
                 _ = self.sidecar.hand(&codex.line(&login)).await;
-                if let Some(target) = &self.dummy {
-                    _ = self.place.write(&HomeFile {
-                        target: target.clone(),
-                        mode: 0o600,
-                        contents: login.dummy().as_str().into(),
-                    });
+                if self.has_dummy {
+                    _ = self.place.write(&HomeFile::codex_login(&login));
                 }
             }
             Change::Kept(reason) => {
-                eprintln!("warning: the host's Codex login is of no use now, and the last good one is kept: {reason}");
+                eprintln!(
+                    "warning: the host's Codex login is of no use now, and the last good one is kept: {reason}"
+                );
             }
         }
     }
@@ -268,7 +271,11 @@ impl Args {
             .filter_map(|name| Some(((*name).into(), text(name)?)))
             .collect();
         let home = home.display().to_string();
-        for (name, value) in [("HOME", home.as_str()), ("USER", "agent"), ("LOGNAME", "agent")] {
+        for (name, value) in [
+            ("HOME", home.as_str()),
+            ("USER", "agent"),
+            ("LOGNAME", "agent"),
+        ] {
             environment.push((name.into(), value.into()));
         }
         let proxy = ProxyUrl::parse(proxy).map_err(Failure::runtime)?;
@@ -298,12 +305,28 @@ const STOPPING: Duration = Duration::from_secs(10);
 
 /// What the agent may know of the environment that it was launched from.
 const PASSED: [&str; 14] = [
-    "PATH", "TERM", "COLORTERM", "TERM_PROGRAM", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "NO_COLOR",
-    "FORCE_COLOR", "COLUMNS", "LINES", "EDITOR",
+    "PATH",
+    "TERM",
+    "COLORTERM",
+    "TERM_PROGRAM",
+    "LANG",
+    "LANGUAGE",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "NO_COLOR",
+    "FORCE_COLOR",
+    "COLUMNS",
+    "LINES",
+    "EDITOR",
 ];
 
 /// The home, the bundle and the proxy of an agent without a box.
-fn outside(home: Option<&Path>, prepared: &Prepared, sidecar: &Sidecar) -> (PathBuf, PathBuf, String) {
+fn outside(
+    home: Option<&Path>,
+    prepared: &Prepared,
+    sidecar: &Sidecar,
+) -> (PathBuf, PathBuf, String) {
     let own = prepared.directory();
     let address = sidecar.addresses().next().unwrap_or_default();
     (
@@ -311,15 +334,6 @@ fn outside(home: Option<&Path>, prepared: &Prepared, sidecar: &Sidecar) -> (Path
         own.join("ca-bundle.pem"),
         format!("http://{address}"),
     )
-}
-
-/// Where an agent has its dummy login.
-fn dummy(agent: &Agent) -> Option<PathBuf> {
-    let found = agent
-        .files
-        .iter()
-        .find(|file| file.target.ends_with(".codex/auth.json"));
-    found.map(|file| file.target.clone())
 }
 
 /// The working directory, without symbolic links, and without the host's logins in it.

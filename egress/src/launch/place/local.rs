@@ -143,7 +143,7 @@ impl OpenBox {
     ///
     /// The box has ended.
     pub fn write(&self, file: &HomeFile) -> io::Result<()> {
-        let message = ToBox::Write(in_home(file));
+        let message = ToBox::Write(file.into());
         channel::send(&self.socket, &message, &[])
     }
 
@@ -231,8 +231,6 @@ impl Contents<'_> {
             program: program.as_deref(),
             more: &more,
         });
-        let mut files = system_files(self.name, self.bundle);
-        files.extend(self.files.iter().map(in_home));
         let mut links = layout.links;
         links.extend(layout::BUNDLE_LINKS.map(|link| (link.into(), layout::BUNDLE.into())));
         Plan {
@@ -240,7 +238,8 @@ impl Contents<'_> {
             binds: layout.binds,
             home: self.home.map(Path::to_owned),
             links,
-            files,
+            files: system_files(self.name, self.bundle),
+            home_files: self.files.iter().map(BoxFile::from).collect(),
             environment: self.environment,
             command: self.command,
             directory: self.workspace.into(),
@@ -312,7 +311,10 @@ fn system_files(name: &str, bundle: String) -> Vec<BoxFile> {
             "/etc/resolv.conf",
             format!("nameserver {}\n", network::SIDECAR),
         ),
-        file("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n".into()),
+        file(
+            "/etc/nsswitch.conf",
+            "passwd: files\ngroup: files\nhosts: files dns\n".into(),
+        ),
         file("/etc/hostname", format!("{host}\n")),
         file(layout::BUNDLE, bundle),
     ]
@@ -322,18 +324,20 @@ fn system_files(name: &str, bundle: String) -> Vec<BoxFile> {
 fn host_name(bottle: &str) -> String {
     let mut name: String = bottle
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '-'
+            }
+        })
         .take(63)
         .collect();
     name = name.trim_matches('-').into();
-    if name.is_empty() { "bottle".into() } else { name }
-}
-
-fn in_home(file: &HomeFile) -> BoxFile {
-    BoxFile {
-        path: Path::new(HOME).join(&file.target),
-        mode: file.mode,
-        contents: file.contents.clone(),
+    if name.is_empty() {
+        "bottle".into()
+    } else {
+        name
     }
 }
 
@@ -406,8 +410,14 @@ impl Failed {
 
     fn is_forbidden(&self) -> bool {
         use rustix::io::Errno;
-        [Errno::PERM, Errno::ACCESS, Errno::NOSPC, Errno::USERS, Errno::NOSYS]
-            .iter()
-            .any(|errno| self.errno == Some(errno.raw_os_error()))
+        [
+            Errno::PERM,
+            Errno::ACCESS,
+            Errno::NOSPC,
+            Errno::USERS,
+            Errno::NOSYS,
+        ]
+        .iter()
+        .any(|errno| self.errno == Some(errno.raw_os_error()))
     }
 }
