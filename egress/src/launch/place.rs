@@ -2,4 +2,5 @@
 
 #[cfg(target_os = "linux")]
 pub mod local;
+#[cfg(target_os = "linux")]
 pub mod unboxed;

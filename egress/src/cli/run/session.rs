@@ -37,33 +37,35 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let result = runtime.block_on(async {
         let mut stops = Stops::new().map_err(Failure::runtime)?;
         let ready = tokio::select! {
-            ready = Session::begin(&args, &workspace, home.as_deref()) => ready?,
+            ready = Ready::new(&args, &workspace, home.as_deref()) => ready?,
             number = stops.next() => return Ok(128 + number),
         };
-        ready.watch(stops).await
+        // From here on a signal is the command's.
+        ready.start().await?.watch(stops).await
     });
     runtime.shutdown_background();
     result.map(|code| u8::try_from(code).unwrap_or(u8::MAX).into())
 }
 
-/// An agent at work.
-struct Session {
-    place: Place,
+/// Everything but the command. Dropped, it leaves nothing behind.
+struct Ready {
+    place: Waiting,
+    contents: Contents,
     sidecar: Sidecar,
     prepared: Prepared,
-    // Whether the agent's home has a dummy of the host's login.
     has_dummy: bool,
 }
 
-/// Where the agent is.
-enum Place {
+/// Where the agent will be.
+enum Waiting {
     Box(OpenBox),
-    Unboxed(Unboxed),
+    /// Without a box: where its home and its bundle will be.
+    Unboxed(PathBuf, PathBuf),
 }
 
-impl Session {
-    /// Starts everything. Dropped half-way it leaves nothing behind.
-    async fn begin(args: &Args, workspace: &Path, home: Option<&Path>) -> Result<Self, Failure> {
+impl Ready {
+    /// Starts the sidecar, and gathers what the agent is given.
+    async fn new(args: &Args, workspace: &Path, home: Option<&Path>) -> Result<Self, Failure> {
         let chosen = Chosen::new(
             args.agent.as_deref(),
             args.manifest.as_deref(),
@@ -104,39 +106,70 @@ impl Session {
             .map(|codex| HomeFile::codex_login(&codex.login));
         let has_dummy =
             login.is_some_and(|login| agent.files.iter().any(|file| file.target == login.target));
+        let environment = args.environment(&agent, &prepared, &agent_home, &bundle_path, &proxy)?;
         let contents = Contents {
-            name: &prepared.name,
-            workspace,
-            home,
+            name: prepared.name.clone(),
+            workspace: workspace.into(),
+            home: home.map(Path::to_owned),
             more: args.more()?,
-            files: &agent.files,
-            bundle: text,
-            environment: args.environment(&agent, &prepared, &agent_home, &bundle_path, &proxy)?,
             command: chosen.command(&agent, &args.command),
+            files: agent.files,
+            bundle: text,
+            environment,
         };
         let place = match opened {
-            Some(mut opened) => {
-                opened.start(contents).await?;
-                Place::Box(opened)
-            }
-            None => {
-                eprintln!("warning: {}", unboxed::WARNING);
-                let started = Unboxed::start(contents, &agent_home, &bundle_path);
-                Place::Unboxed(
-                    started
-                        .context("the command does not start")
-                        .map_err(Failure::runtime)?,
-                )
-            }
+            Some(opened) => Waiting::Box(opened),
+            None => Waiting::Unboxed(agent_home, bundle_path),
         };
         Ok(Self {
             place,
+            contents,
             sidecar,
             prepared,
             has_dummy,
         })
     }
 
+    /// Starts the command.
+    async fn start(self) -> Result<Session, Failure> {
+        let place = match self.place {
+            Waiting::Box(mut opened) => {
+                opened.start(self.contents).await?;
+                Place::Box(opened)
+            }
+            Waiting::Unboxed(home, bundle) => {
+                eprintln!("warning: {}", unboxed::WARNING);
+                let started = Unboxed::start(self.contents, &home, &bundle)
+                    .context("the command does not start")
+                    .map_err(Failure::runtime);
+                Place::Unboxed(started?)
+            }
+        };
+        Ok(Session {
+            place,
+            sidecar: self.sidecar,
+            prepared: self.prepared,
+            has_dummy: self.has_dummy,
+        })
+    }
+}
+
+/// An agent at work.
+struct Session {
+    place: Place,
+    sidecar: Sidecar,
+    prepared: Prepared,
+    // Whether the agent's home has a dummy of the host's login.
+    has_dummy: bool,
+}
+
+/// Where the agent is.
+enum Place {
+    Box(OpenBox),
+    Unboxed(Unboxed),
+}
+
+impl Session {
     /// Waits for the agent's end, and sees to its login and its sidecar meanwhile.
     async fn watch(mut self, mut stops: Stops) -> Result<i32, Failure> {
         // A key at the terminal reaches the agent by itself, since it is in the terminal's foreground group.

@@ -54,17 +54,17 @@ pub type Sockets = Vec<(&'static str, OwnedFd)>;
 
 /// What an agent is given in a box.
 #[derive(Debug)]
-pub struct Contents<'a> {
+pub struct Contents {
     /// The bottle's name.
-    pub name: &'a str,
+    pub name: String,
     /// The agent's working directory on the host, and in the box.
-    pub workspace: &'a Path,
+    pub workspace: PathBuf,
     /// A directory of the host that is the agent's home; without it the home is forgotten at the end.
-    pub home: Option<&'a Path>,
+    pub home: Option<PathBuf>,
     /// Further directories and files of the host, with whether the agent may write there.
     pub more: Vec<(PathBuf, bool)>,
     /// The files of its home.
-    pub files: &'a [HomeFile],
+    pub files: Vec<HomeFile>,
     /// The trust bundle.
     pub bundle: String,
     /// Its environment.
@@ -110,7 +110,7 @@ impl OpenBox {
     /// # Errors
     ///
     /// See [`Error`].
-    pub async fn start(&mut self, contents: Contents<'_>) -> Result<(), Error> {
+    pub async fn start(&mut self, contents: Contents) -> Result<(), Error> {
         let plan = contents.plan();
         let stdin = io::stdin();
         channel::send(
@@ -199,7 +199,7 @@ async fn listen(
 /// The box says little.
 const MOST_SAID: usize = 64 << 10;
 
-impl Contents<'_> {
+impl Contents {
     fn plan(self) -> Plan {
         let path = self
             .environment
@@ -225,7 +225,7 @@ impl Contents<'_> {
             })
             .collect();
         let layout = Layout::new(&Wanted {
-            workspace: self.workspace,
+            workspace: &self.workspace,
             home: user_home.as_deref(),
             path: &path,
             program: program.as_deref(),
@@ -234,15 +234,15 @@ impl Contents<'_> {
         let mut links = layout.links;
         links.extend(layout::BUNDLE_LINKS.map(|link| (link.into(), layout::BUNDLE.into())));
         Plan {
-            hostname: host_name(self.name),
+            hostname: host_name(&self.name),
             binds: layout.binds,
-            home: self.home.map(Path::to_owned),
+            home: self.home,
             links,
-            files: system_files(self.name, self.bundle),
+            files: system_files(&self.name, self.bundle),
             home_files: self.files.iter().map(BoxFile::from).collect(),
             environment: self.environment,
             command: self.command,
-            directory: self.workspace.into(),
+            directory: self.workspace,
             terminal: terminal(),
         }
     }

@@ -32,11 +32,11 @@ impl Unboxed {
     /// # Errors
     ///
     /// The system's.
-    pub fn start(contents: Contents<'_>, home: &Path, bundle: &Path) -> io::Result<Self> {
+    pub fn start(contents: Contents, home: &Path, bundle: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(home)?;
         fs::write(bundle, contents.bundle)?;
         let home = Home::open(home, None)?;
-        for file in contents.files {
+        for file in &contents.files {
             home.place(file)?;
         }
         let mut words = contents.command.iter();
