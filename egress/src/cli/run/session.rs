@@ -100,6 +100,8 @@ impl Ready {
         for note in &agent.notes {
             eprintln!("note: {note}");
         }
+        let command = chosen.command(&agent, &args.command);
+        is_installed(&command, &agent)?;
         let login = prepared
             .handed
             .codex()
@@ -112,7 +114,7 @@ impl Ready {
             workspace: workspace.into(),
             home: home.map(Path::to_owned),
             more: args.more()?,
-            command: chosen.command(&agent, &args.command),
+            command,
             files: agent.files,
             bundle: text,
             environment,
@@ -353,6 +355,26 @@ const PASSED: [&str; 14] = [
     "LINES",
     "EDITOR",
 ];
+
+/// Refuses a program that `PATH` does not have. One that is given by its path may stand in the box alone.
+fn is_installed(command: &[String], agent: &Agent) -> Result<(), Failure> {
+    let name = command.first().map_or("", String::as_str);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if name.contains('/') || local::find_program(name, &path).is_some() {
+        return Ok(());
+    }
+    let error = Failure::usage(anyhow!(
+        "there is no program `{name}` in the directories of PATH"
+    ));
+    Err(match &agent.install {
+        Some(install) if agent.command.first().is_some_and(|own| own == name) => {
+            error.hint(format!("install it: {}", install.join(" ")))
+        }
+        _ => error.hint(
+            "install it, or give its path; in the box it needs --ro-bind where it is not in PATH",
+        ),
+    })
+}
 
 /// The home, the bundle and the proxy of an agent without a box.
 fn outside(
