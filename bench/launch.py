@@ -39,7 +39,7 @@ def main():
     arguments.add_argument("--egress", default=top / "target/release/egress")
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        bench = Bench(str(given.egress), pathlib.Path(directory))
+        bench = Bench(os.path.abspath(given.egress), pathlib.Path(directory))
         kinds = {"true": bench.true, "egress run -- true": bench.run, "egress serve, to READY": bench.serve}
         taken = {name: [] for name in kinds}
         for _ in range(given.rounds):
