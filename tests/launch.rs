@@ -2,3 +2,4 @@
 
 mod host;
 mod local;
+mod smolvm_stand_in;
