@@ -10,6 +10,7 @@ pub mod env;
 pub mod explain;
 pub mod man;
 pub mod presets;
+pub mod relay;
 pub mod reload;
 pub mod render_routes;
 pub mod run;
@@ -47,6 +48,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Run(args) => run::run(*args),
+        Command::Relay(args) => relay::run(&args),
         Command::Env(args) => env::run(&args),
         Command::Ca(command) => ca::run(&command),
         Command::Codex(command) => return codex::run(&command),
@@ -111,6 +113,8 @@ enum Command {
     /// The Codex login of this host
     #[command(subcommand)]
     Codex(codex::Codex),
+    /// Carry connections to a port of this machine to a Unix socket
+    Relay(relay::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
     /// Print the manual page, or write those of all commands
