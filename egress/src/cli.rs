@@ -8,6 +8,7 @@ pub mod completions;
 pub mod demo;
 pub mod env;
 pub mod explain;
+pub mod launch;
 pub mod man;
 pub mod presets;
 pub mod relay;
@@ -48,6 +49,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Run(args) => run::run(*args),
+        Command::Launch(command) => launch::run(command),
         Command::Relay(args) => relay::run(&args),
         Command::Env(args) => env::run(&args),
         Command::Ca(command) => ca::run(&command),
@@ -89,6 +91,9 @@ enum Command {
     Demo(demo::Args),
     /// Run an agent in a box whose only way out is its sidecar
     Run(Box<run::Args>),
+    /// Run an agent in a container or a machine of its own, and its sidecar for as long as it works
+    #[command(subcommand)]
+    Launch(launch::Launch),
     /// Run the sidecar
     Serve(Box<serve::args::Args>),
     /// Find everything that is wrong with a routes file or a manifest
