@@ -3,4 +3,6 @@
 #[cfg(target_os = "linux")]
 pub mod local;
 #[cfg(target_os = "linux")]
+pub mod smolvm;
+#[cfg(target_os = "linux")]
 pub mod unboxed;

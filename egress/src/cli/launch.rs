@@ -1,0 +1,28 @@
+//! `egress launch`: an agent in a place of its own, and its sidecar for as long as it works.
+
+pub mod smolvm;
+
+#[cfg(target_os = "linux")]
+mod watch;
+
+use std::process::ExitCode;
+
+use super::Failure;
+
+/// Places where an agent can be launched.
+#[derive(Debug, clap::Subcommand)]
+pub enum Launch {
+    /// Run the agent in a micro-VM of smolvm, and the sidecar on the host beside it
+    Smolvm(Box<smolvm::Args>),
+}
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// A [`Failure`].
+pub fn run(command: Launch) -> Result<ExitCode, Failure> {
+    match command {
+        Launch::Smolvm(args) => smolvm::run(*args),
+    }
+}
