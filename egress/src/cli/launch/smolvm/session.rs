@@ -12,7 +12,7 @@ use crate::cli::Failure;
 use crate::cli::launch::watch::{AtWork, Stops, watch};
 use crate::cli::launching::Chosen;
 use crate::launch::agent::{Agent, HomeFile, Setting};
-use crate::launch::place::local;
+use crate::launch::place::local::contents;
 use crate::launch::place::smolvm::{
     BUNDLE, Contents, Error, Machine, PROXY, Plan, Reach, WORKSPACE,
 };
@@ -296,7 +296,7 @@ fn workspace(path: &Path) -> Result<PathBuf, Failure> {
         let error = anyhow!("{} is no directory", found.display());
         return Err(Failure::usage(error).hint("name a directory with --workspace DIR"));
     }
-    if let Some(secret) = local::secret_inside(&found) {
+    if let Some(secret) = contents::secret_inside(&found) {
         let error = anyhow!(
             "the agent would get {}, and {} is in it",
             found.display(),
