@@ -2,9 +2,6 @@
 
 pub mod smolvm;
 
-#[cfg(target_os = "linux")]
-mod watch;
-
 use std::process::ExitCode;
 
 use super::Failure;

@@ -1,5 +1,10 @@
 //! What `egress run` and `egress launch` share: which bottle and agent are meant, and how a launch's errors are told.
 
+#[cfg(target_os = "linux")]
+pub(super) mod stops;
+#[cfg(target_os = "linux")]
+pub(super) mod watch;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;

@@ -4,8 +4,6 @@
 mod given;
 #[cfg(target_os = "linux")]
 mod session;
-#[cfg(target_os = "linux")]
-mod stops;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

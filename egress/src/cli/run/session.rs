@@ -1,23 +1,18 @@
 //! One run: from its arguments to the end of the agent and of its sidecar.
 
-use std::io;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use super::Args;
 use super::given::{canonical, is_installed, workspace};
-use super::stops::Stops;
 use crate::cli::Failure;
-use crate::cli::launching::{self, Chosen};
-use crate::launch::agent::{HomeFile, Setting};
-use crate::launch::follow::{Change, Follower};
-use crate::launch::place::local::contents::{Contents, terminal};
+use crate::cli::launching::Chosen;
+use crate::cli::launching::stops::Stops;
+use crate::cli::launching::watch::{AtWork, watch};
+use crate::launch::agent::{Agent, HomeFile, Setting};
+use crate::launch::place::local::contents::Contents;
 use crate::launch::place::local::{self, OpenBox, Sockets};
 use crate::launch::place::unboxed::{self, Unboxed};
 use crate::launch::prepare::Prepared;
@@ -41,7 +36,8 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
             number = stops.next() => return Ok(128 + number),
         };
         // From here on a signal is the command's.
-        ready.start().await?.watch(stops).await
+        let place = ready.place.start(ready.contents).await?;
+        watch(place, ready.sidecar, &ready.prepared, &ready.agent, stops).await
     });
     runtime.shutdown_background();
     result.map(|code| u8::try_from(code).unwrap_or(u8::MAX).into())
@@ -53,7 +49,7 @@ struct Ready {
     contents: Contents,
     sidecar: Sidecar,
     prepared: Prepared,
-    has_dummy: bool,
+    agent: Agent,
 }
 
 /// Where the agent will be.
@@ -102,12 +98,6 @@ impl Ready {
         }
         let command = chosen.command(&agent, &args.command);
         is_installed(&command, &agent)?;
-        let login = prepared
-            .handed
-            .codex()
-            .map(|codex| HomeFile::codex_login(&codex.login));
-        let has_dummy =
-            login.is_some_and(|login| agent.files.iter().any(|file| file.target == login.target));
         let environment = args.environment(&agent, &prepared, &agent_home, &bundle_path, &proxy)?;
         let contents = Contents {
             name: prepared.name.clone(),
@@ -115,7 +105,7 @@ impl Ready {
             home: home.map(Path::to_owned),
             more: args.more()?,
             command,
-            files: agent.files,
+            files: agent.files.clone(),
             bundle: text,
             environment,
         };
@@ -128,111 +118,37 @@ impl Ready {
             contents,
             sidecar,
             prepared,
-            has_dummy,
+            agent,
         })
     }
+}
 
+impl Waiting {
     /// Starts the command.
-    async fn start(self) -> Result<Session, Failure> {
-        let place = match self.place {
-            Waiting::Box(mut opened) => {
-                opened.start(self.contents).await?;
-                Place::Box(opened)
+    async fn start(self, contents: Contents) -> Result<Place, Failure> {
+        match self {
+            Self::Box(mut opened) => {
+                opened.start(contents).await?;
+                Ok(Place::Box(opened))
             }
-            Waiting::Unboxed(home, bundle) => {
+            Self::Unboxed(home, bundle) => {
                 eprintln!("warning: {}", unboxed::WARNING);
-                let started = Unboxed::start(self.contents, &home, &bundle)
+                let started = Unboxed::start(contents, &home, &bundle)
                     .context("the command does not start")
                     .map_err(Failure::runtime);
-                Place::Unboxed(started?)
-            }
-        };
-        Ok(Session {
-            place,
-            sidecar: self.sidecar,
-            prepared: self.prepared,
-            has_dummy: self.has_dummy,
-        })
-    }
-}
-
-/// An agent at work.
-struct Session {
-    place: Place,
-    sidecar: Sidecar,
-    prepared: Prepared,
-    // Whether the agent's home has a dummy of the host's login.
-    has_dummy: bool,
-}
-
-/// Where the agent is.
-enum Place {
-    Box(OpenBox),
-    Unboxed(Unboxed),
-}
-
-impl Session {
-    /// Waits for the agent's end, and sees to its login and its sidecar meanwhile.
-    async fn watch(mut self, mut stops: Stops) -> Result<i32, Failure> {
-        // A key at the terminal reaches the agent by itself, since it is in the terminal's foreground group.
-        let at_terminal = terminal().is_some();
-        let mut deadline = pin!(tokio::time::sleep(FOREVER));
-        let (tell, mut changes) = mpsc::unbounded_channel();
-        let _following = match self.prepared.handed.codex() {
-            Some(codex) => Some(
-                Follower::new(&codex.login)
-                    .spawn(move |change| _ = tell.send(change))
-                    .context("cannot follow the host's Codex login")
-                    .map_err(Failure::runtime)?,
-            ),
-            None => None,
-        };
-        let mut stopped = 0;
-        let result = loop {
-            tokio::select! {
-                ended = self.place.ended() => break ended,
-                ended = self.sidecar.ended() => break Err(launching::sidecar_ended(&ended)),
-                Some(change) = changes.recv() => self.follow(change).await,
-                number = stops.next() => match number {
-                    libc::SIGINT | libc::SIGQUIT if at_terminal => {}
-                    libc::SIGTERM | libc::SIGHUP => {
-                        self.place.signal(number);
-                        deadline.as_mut().reset(Instant::now() + STOPPING);
-                        stopped = 128 + number;
-                    }
-                    _ => self.place.signal(number),
-                },
-                () = &mut deadline => break Ok(stopped),
-            }
-        };
-        self.place.close().await;
-        self.sidecar.stop().await;
-        result
-    }
-
-    /// Gives a renewed login to the sidecar, and its dummy to the agent.
-    async fn follow(&mut self, change: Change) {
-        match change {
-            Change::Renewed(login) => {
-                let Some(codex) = self.prepared.handed.codex() else {
-                    return;
-                };
-                // A sidecar or an agent that has ended is noticed where it is waited for.
-                _ = self.sidecar.hand(&codex.line(&login)).await;
-                if self.has_dummy {
-                    _ = self.place.write(&HomeFile::codex_login(&login));
-                }
-            }
-            Change::Kept(reason) => {
-                eprintln!(
-                    "warning: the host's Codex login is of no use now, and the last good one is kept: {reason}"
-                );
+                Ok(Place::Unboxed(started?))
             }
         }
     }
 }
 
-impl Place {
+/// Where the agent is at work.
+enum Place {
+    Box(OpenBox),
+    Unboxed(Unboxed),
+}
+
+impl AtWork for Place {
     async fn ended(&mut self) -> Result<i32, Failure> {
         match self {
             Self::Box(place) => Ok(i32::from(place.ended().await?)),
@@ -242,31 +158,28 @@ impl Place {
 
     fn signal(&self, number: i32) {
         match self {
+            // A box that has ended is noticed where its end is waited for.
             Self::Box(place) => _ = place.signal(number),
             Self::Unboxed(place) => place.signal(number),
         }
     }
 
-    fn write(&self, file: &HomeFile) -> io::Result<()> {
-        match self {
+    async fn write(&self, file: &HomeFile) -> Result<(), Failure> {
+        let written = match self {
             Self::Box(place) => place.write(file),
             Self::Unboxed(place) => place.write(file),
-        }
+        };
+        written.map_err(Failure::runtime)
     }
 
-    async fn close(self) {
+    async fn close(self) -> Result<(), Failure> {
         match self {
             Self::Box(place) => place.close().await,
             Self::Unboxed(place) => place.close().await,
         }
+        Ok(())
     }
 }
-
-/// Longer than any agent works.
-const FOREVER: Duration = Duration::from_secs(365 * 86_400);
-
-/// How long an agent that is asked to end may take.
-const STOPPING: Duration = Duration::from_secs(10);
 
 /// The home, the bundle and the proxy of an agent without a box.
 fn outside(

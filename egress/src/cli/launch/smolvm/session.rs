@@ -9,8 +9,9 @@ use anyhow::{Context as _, anyhow};
 use super::Args;
 use super::way::Way;
 use crate::cli::Failure;
-use crate::cli::launch::watch::{AtWork, Stops, watch};
 use crate::cli::launching::Chosen;
+use crate::cli::launching::stops::Stops;
+use crate::cli::launching::watch::{AtWork, watch};
 use crate::launch::agent::{Agent, HomeFile, Setting};
 use crate::launch::place::local::contents;
 use crate::launch::place::smolvm::{

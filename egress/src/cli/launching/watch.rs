@@ -1,24 +1,23 @@
 //! The time from an agent's start to its end: signals, the host's login and the sidecar are seen to meanwhile, and at the
 //! end the place is cleared, whatever ended it.
 
-use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::stops::Stops;
 use crate::cli::Failure;
-use crate::cli::launching;
 use crate::launch::agent::{Agent, HomeFile};
 use crate::launch::follow::{Change, Follower};
+use crate::launch::place::local::contents::terminal;
 use crate::launch::prepare::Prepared;
 use crate::launch::sidecar::Sidecar;
 
 /// Where an agent is at work.
-pub(super) trait AtWork {
+pub(in crate::cli) trait AtWork {
     /// Waits for the end of its command: the code in the way of a shell.
     async fn ended(&mut self) -> Result<i32, Failure>;
     /// Passes a signal on to it.
@@ -30,7 +29,7 @@ pub(super) trait AtWork {
 }
 
 /// Waits for an agent's end, and clears away. Returns the code of its command.
-pub(super) async fn watch<P: AtWork>(
+pub(in crate::cli) async fn watch<P: AtWork>(
     mut place: P,
     mut sidecar: Sidecar,
     prepared: &Prepared,
@@ -52,19 +51,20 @@ pub(super) async fn watch<P: AtWork>(
     let result = loop {
         tokio::select! {
             ended = place.ended() => break ended,
-            ended = sidecar.ended() => break Err(launching::sidecar_ended(&ended)),
+            ended = sidecar.ended() => break Err(super::sidecar_ended(&ended)),
             Some(change) = changes.recv() => follow(change, &place, &mut sidecar, prepared, agent).await,
-            number = stops.next() => {
-                // A command at the terminal got the key as well, and may have a use for it. Whoever insists is obeyed.
-                if stopped > 0 {
-                    break Ok(stopped);
-                }
-                if number == libc::SIGTERM || number == libc::SIGHUP || !at_terminal() {
+            number = stops.next() => match number {
+                // A key at the terminal reaches the command by itself.
+                libc::SIGINT | libc::SIGQUIT if at_terminal() => {}
+                libc::SIGINT | libc::SIGQUIT => place.signal(number),
+                // Whoever insists is obeyed.
+                _ if stopped > 0 => break Ok(stopped),
+                _ => {
                     place.signal(number);
                     deadline.as_mut().reset(Instant::now() + STOPPING);
                     stopped = 128 + number;
                 }
-            }
+            },
             () = &mut deadline => break Ok(stopped),
         }
     };
@@ -72,7 +72,7 @@ pub(super) async fn watch<P: AtWork>(
     sidecar.stop().await;
     let code = result?;
     closed?;
-    Ok(if stopped > 0 { stopped } else { code })
+    Ok(code)
 }
 
 /// Gives a renewed login to the sidecar, and its dummy to the agent.
@@ -108,10 +108,9 @@ async fn follow<P: AtWork>(
     }
 }
 
-/// Whether the keys at the terminal reach the agent's command too.
+/// Whether the keys at a terminal reach the agent's command, which is in its foreground group then.
 fn at_terminal() -> bool {
-    use std::io::IsTerminal as _;
-    io::stdin().is_terminal()
+    terminal().is_some()
 }
 
 /// Longer than any agent works.
@@ -119,32 +118,3 @@ const FOREVER: Duration = Duration::from_secs(365 * 86_400);
 
 /// How long an agent that is asked to end may take.
 const STOPPING: Duration = Duration::from_secs(10);
-
-/// Signals that ask this process to end.
-pub(super) struct Stops {
-    terminate: Signal,
-    hangup: Signal,
-    interrupt: Signal,
-    quit: Signal,
-}
-
-impl Stops {
-    pub(super) fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
-        })
-    }
-
-    /// The number of the next one.
-    pub(super) async fn next(&mut self) -> i32 {
-        tokio::select! {
-            _ = self.terminate.recv() => libc::SIGTERM,
-            _ = self.hangup.recv() => libc::SIGHUP,
-            _ = self.interrupt.recv() => libc::SIGINT,
-            _ = self.quit.recv() => libc::SIGQUIT,
-        }
-    }
-}
