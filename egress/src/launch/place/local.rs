@@ -11,6 +11,7 @@ mod layout;
 mod network;
 mod plan;
 mod privileges;
+pub mod shared;
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -200,7 +201,16 @@ async fn listen(
 const MOST_SAID: usize = 64 << 10;
 
 impl Contents {
+    /// The directories of the host that the agent may write to.
+    fn writable(&self) -> Vec<PathBuf> {
+        let more = self.more.iter().filter(|(_, writable)| *writable);
+        let more = more.map(|(path, _)| path);
+        let all = [&self.workspace].into_iter().chain(&self.home).chain(more);
+        all.cloned().collect()
+    }
+
     fn plan(self) -> Plan {
+        let writable = self.writable();
         let path = self
             .environment
             .iter()
@@ -226,6 +236,7 @@ impl Contents {
             .collect();
         let layout = Layout::new(&Wanted {
             workspace: &self.workspace,
+            writable: &writable,
             home: user_home.as_deref(),
             path: &path,
             program: program.as_deref(),
