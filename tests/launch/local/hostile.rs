@@ -1,8 +1,11 @@
 //! What an agent tries that knows how its box is made: links for the next launch, the host's devices and control groups,
 //! files that outlive it, signals to whoever started it.
 
-use crate::harness::clients::run;
+use crate::harness::clients::{run, system};
 use crate::launch::host::{Host, User};
+
+/// The system's own, which is in every box.
+const PYTHON: &str = "/usr/bin/python3";
 
 #[tokio::test]
 async fn a_link_in_the_path_shows_nothing_of_the_host() {
@@ -33,5 +36,100 @@ async fn a_link_in_the_path_shows_nothing_of_the_host() {
             assert_eq!(std::fs::read(&login).expect("a login"), before);
         }
     }
+}
+
+/// Prints the system calls that are let through.
+const TRY_WHAT_OUTLIVES: &str = r#"
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+path, here = b"mine", -100
+file = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+def attempt(name, *arguments):
+    if libc.syscall(*arguments) >= 0: print(name, "REACHED")
+for device in ["null", "zero", "full", "random", "urandom", "tty"]:
+    try: os.chmod("/dev/" + device, 0o666); print(device, "REACHED")
+    except OSError: pass
+    try: os.utime("/dev/" + device); print(device, "time REACHED")
+    except OSError: pass
+attempt("fchmodat2", 452, here, path, 0o4755, 0)
+attempt("openat2", 437, here, b"/etc", ctypes.create_string_buffer(24), 24)
+attempt("clone3", 435, ctypes.create_string_buffer(64), 64)
+for name in ["chmod", "chmod with more bits"]:
+    mode = 0o4755 | ((1 << 32) if "more" in name else 0)
+    if os.uname().machine == "x86_64":
+        attempt(name, 90, path, ctypes.c_long(mode))
+        attempt("x32 " + name, 0x40000000 + 90, path, ctypes.c_long(mode))
+        attempt("x32 getpid", 0x40000000 + 39)
+for name, action in [
+    ("fchmod", lambda: os.fchmod(file, 0o4755)),
+    ("fchmodat", lambda: os.chmod("mine", 0o4755)),
+    ("open", lambda: os.open("made", os.O_CREAT | os.O_WRONLY, 0o4755)),
+    ("tmpfile", lambda: os.open(".", os.O_TMPFILE | os.O_WRONLY, 0o4755)),
+    ("mknod", lambda: os.mknod("node", 0o104755)),
+    ("capability", lambda: os.setxattr("mine", "security.capability", bytes([1, 0, 0, 2, 0, 0, 32]) + bytes(13))),
+]:
+    try: action(); print(name, "REACHED")
+    except OSError: pass
+attempt("unshare", 272 if os.uname().machine == "x86_64" else 97, 0x10000000)
+os.chmod("mine", 0o755)
+print("done")
+"#;
+
+#[tokio::test]
+async fn nothing_that_is_left_behind_has_more_power_than_a_file() {
+    for user in [User::Own, User::Ordinary] {
+        let host = Host::new(user).await;
+        let output = run(&mut host.run([PYTHON, "-c", TRY_WHAT_OUTLIVES])).await;
+        assert_eq!(output.success().stdout, "done\n");
+    }
+}
+
+#[tokio::test]
+async fn the_hosts_control_groups_are_not_mounted() {
+    for user in [User::Own, User::Ordinary] {
+        let host = Host::new(user).await;
+        let output = host
+            .script(
+                "mkdir /tmp/c; unshare -Urm --cgroup mount -t cgroup2 none /tmp/c && echo MOUNTED",
+            )
+            .await;
+        assert_eq!(output.stdout, "", "{output:#?}");
+        assert!(output.stderr.contains("not permitted"), "{output:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_signal_to_the_process_group_stays_in_the_box() {
+    if !has_signal_scopes() {
+        eprintln!("skipped: this kernel is older than Linux 6.12");
+        return;
+    }
+    let host = Host::new(User::Own).await;
+    let script = format!(
+        "trap 'echo the script was hit' TERM; {} run -m {} -- bash -c 'trap : TERM; kill -TERM 0; exit 7'; \
+         echo \"the box ended with $?\"",
+        host.path("bin/egress").display(),
+        host.path("bottle.yaml").display(),
+    );
+    host.write("script.sh", script);
+    // The script, the launcher and the agent are one job at this terminal.
+    let job = format!("bash {}", host.path("script.sh").display());
+    let mut terminal = host.program(&system("script", "bsdutils"), ["-qec", &job, "/dev/null"]);
+    let output = run(&mut terminal).await;
+    assert!(output.stdout.contains("ended with 7"), "{output:#?}");
+    assert!(!output.stdout.contains("was hit"), "{output:#?}");
+    host.assert_nothing_left();
+}
+
+/// landlock(7): since Linux 6.12.
+fn has_signal_scopes() -> bool {
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
+    let mut numbers = release
+        .split('.')
+        .map_while(|part| part.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(12))
 }
 
