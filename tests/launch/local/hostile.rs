@@ -1,7 +1,10 @@
 //! What an agent tries that knows how its box is made: links for the next launch, the host's devices and control groups,
 //! files that outlive it, signals to whoever started it.
 
-use crate::harness::clients::{run, system};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use crate::harness::clients::{Output, run, system};
 use crate::launch::host::{Host, User};
 
 /// The system's own, which is in every box.
@@ -133,3 +136,96 @@ fn has_signal_scopes() -> bool {
     (numbers.next(), numbers.next()) >= (Some(6), Some(12))
 }
 
+fn assert_refused(output: &Output, word: &str) {
+    assert_eq!(output.status.code(), Some(2), "{output:#?}");
+    assert!(output.stderr.starts_with("error: "), "{output:#?}");
+    assert!(output.stderr.contains(word), "{word:?}: {output:#?}");
+    assert!(output.stderr.contains("hint: "), "{output:#?}");
+}
+
+#[tokio::test]
+async fn the_operators_home_is_no_agents_home_and_its_login_stays_what_it_is() {
+    let host = Host::new(User::Own).await;
+    let login = host.path("home/.codex/auth.json");
+    let before = std::fs::read(&login).expect("a login");
+    for option in ["--home", "--bind", "--ro-bind"] {
+        let mut command = host.egress(["run", "-m", "../../bottle.yaml", option]);
+        command.arg(host.path("home")).args(["--", "true"]);
+        assert_refused(&run(&mut command).await, "your home");
+    }
+    assert_eq!(std::fs::read(&login).expect("a login"), before);
+}
+
+#[tokio::test]
+async fn what_the_box_makes_itself_and_the_launchers_own_files_are_not_given() {
+    let host = Host::new(User::Own).await;
+    for path in [
+        "/",
+        "/etc",
+        "/etc/ssl",
+        "/tmp",
+        "/home",
+        "/proc",
+        "/proc/self/task",
+        "/dev",
+        "/usr",
+    ] {
+        for option in ["--workspace", "--home", "--bind", "--ro-bind"] {
+            if !Path::new(path).exists() {
+                continue;
+            }
+            let mut command = host.egress(["run", "-m", "../../bottle.yaml", option, path]);
+            let output = run(command.args(["--", "true"])).await;
+            assert_eq!(
+                output.status.code(),
+                Some(2),
+                "{option} {path}: {output:#?}"
+            );
+        }
+    }
+    let mut command = host.egress(["run", "-m", "../../bottle.yaml", "--bind"]);
+    command.arg(host.path("run")).args(["--", "true"]);
+    assert_refused(&run(&mut command).await, "the launcher keeps");
+    host.assert_nothing_left();
+}
+
+#[tokio::test]
+async fn nothing_that_the_agent_can_change_decides_what_runs_or_is_written_outside() {
+    let host = Host::new(User::Own).await;
+    let victim = host.path("home/.bashrc");
+    std::fs::write(&victim, "").expect("a file");
+    symlink(&victim, host.project().join("egress.log")).expect("a link");
+    symlink(host.path("run"), host.project().join("out")).expect("a link");
+    host.write("home/project/bottle.yaml", host.manifest());
+    host.write("home/project/token", "a-token-of-the-operator");
+    host.write(
+        "home/project/give.sh",
+        "#!/bin/sh\necho a-token-of-the-operator\n",
+    );
+    for (option, path, word) in [
+        ("--manifest", "bottle.yaml", "the manifest"),
+        ("--agents", "agents.yaml", "the agents file"),
+        ("--log", "egress.log", "log"),
+        ("--log", "out/egress.log", "log"),
+        ("--admin", "unix:admin.sock", "admin"),
+        ("--upstream-ca", "ca.pem", "certificate"),
+        ("--bind", "out", "cannot be given"),
+    ] {
+        let mut command = host.egress(["run"]);
+        if option != "--manifest" {
+            command.args(["--manifest", "../../bottle.yaml"]);
+        }
+        let output = run(command.args([option, path, "--", "touch", "started"])).await;
+        assert_refused(&output, word);
+    }
+    for reference in ["file:token", "cmd:./give.sh", "cmd:sh give.sh"] {
+        let manifest = host
+            .manifest()
+            .replace("GH_PAT", &format!("\"{reference}\""));
+        host.write("bottle.yaml", manifest);
+        assert_refused(&host.script("touch started").await, "in reach of the agent");
+    }
+    assert!(!host.project().join("started").exists());
+    assert_eq!(std::fs::read(&victim).expect("a file"), b"");
+    host.assert_nothing_left();
+}

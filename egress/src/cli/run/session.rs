@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Args;
+use super::given::{Given, canonical};
 use crate::cli::Failure;
 use crate::cli::launching::{self, Chosen};
 use crate::launch::agent::{Agent, HomeFile, Setting};
@@ -28,8 +29,7 @@ use crate::launch::{Host, bundle};
 pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     // Before any other thread runs, and before anything is started.
     crate::os::keep_descriptors().map_err(Failure::runtime)?;
-    let workspace = workspace(&args)?;
-    let home = args.home.as_deref().map(canonical).transpose()?;
+    let given = Given::new(&args, &Host::this())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -37,7 +37,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let result = runtime.block_on(async {
         let mut stops = Stops::new().map_err(Failure::runtime)?;
         let ready = tokio::select! {
-            ready = Ready::new(&args, &workspace, home.as_deref()) => ready?,
+            ready = Ready::new(&args, &given) => ready?,
             number = stops.next() => return Ok(128 + number),
         };
         // From here on a signal is the command's.
@@ -65,7 +65,7 @@ enum Waiting {
 
 impl Ready {
     /// Starts the sidecar, and gathers what the agent is given.
-    async fn new(args: &Args, workspace: &Path, home: Option<&Path>) -> Result<Self, Failure> {
+    async fn new(args: &Args, given: &Given) -> Result<Self, Failure> {
         let chosen = Chosen::new(
             args.agent.as_deref(),
             args.manifest.as_deref(),
@@ -74,6 +74,7 @@ impl Ready {
         )?;
         chosen.needs_command(&args.command)?;
         let host = Host::this();
+        given.keep_out_of(&chosen, &host)?;
         let prepared = Prepared::new(&chosen.bottle, &host)?;
         let (opened, sockets) = if args.no_box {
             (None, Sockets::new())
@@ -87,12 +88,12 @@ impl Ready {
             .map_err(|error| Failure::runtime(error).hint(error.hint()))?;
         let (agent_home, bundle_path, proxy) = match &opened {
             Some(_) => (local::HOME.into(), local::BUNDLE.into(), local::proxy_url()),
-            None => outside(home, &prepared, &sidecar),
+            None => outside(given.home.as_deref(), &prepared, &sidecar),
         };
         let agent = chosen.agent(&Setting {
             host,
             home: &agent_home,
-            workspace,
+            workspace: &given.workspace,
             routes: Some(&prepared.routes),
             roles: &prepared.roles,
             handed: Some(&prepared.handed),
@@ -109,9 +110,9 @@ impl Ready {
         let environment = args.environment(&agent, &prepared, &agent_home, &bundle_path, &proxy)?;
         let contents = Contents {
             name: prepared.name.clone(),
-            workspace: workspace.into(),
-            home: home.map(Path::to_owned),
-            more: args.more()?,
+            workspace: given.workspace.clone(),
+            home: given.home.clone(),
+            more: given.more.clone(),
             command: chosen.command(&agent, &args.command),
             files: agent.files,
             bundle: text,
@@ -283,7 +284,7 @@ impl Args {
         }
     }
 
-    fn more(&self) -> Result<Vec<(PathBuf, bool)>, Failure> {
+    pub(super) fn more(&self) -> Result<Vec<(PathBuf, bool)>, Failure> {
         let with = |writable| move |path: &PathBuf| canonical(path).map(|path| (path, writable));
         let read = self.ro_bind.iter().map(with(false));
         read.chain(self.bind.iter().map(with(true))).collect()
@@ -367,29 +368,6 @@ fn outside(
         own.join("ca-bundle.pem"),
         format!("http://{address}"),
     )
-}
-
-/// The working directory, without symbolic links, and without the host's logins in it.
-fn workspace(args: &Args) -> Result<PathBuf, Failure> {
-    let workspace = canonical(args.workspace.as_deref().unwrap_or(Path::new(".")))?;
-    match local::secret_inside(&workspace) {
-        Some(secret) if !args.no_box => {
-            let error = anyhow!(
-                "the agent would get {}, and {} is in it",
-                workspace.display(),
-                secret.display()
-            );
-            Err(Failure::usage(error)
-                .hint("start in the directory of a project, or name one with --workspace DIR"))
-        }
-        _ => Ok(workspace),
-    }
-}
-
-fn canonical(path: &Path) -> Result<PathBuf, Failure> {
-    path.canonicalize()
-        .with_context(|| format!("cannot find {}", path.display()))
-        .map_err(Failure::usage)
 }
 
 /// Signals that ask this process to end. At a terminal the keys go to the agent as well, and are its own.

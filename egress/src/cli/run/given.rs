@@ -1,0 +1,190 @@
+//! What the operator gives to an agent of the file system, and what must not be found by way of it.
+//!
+//! It reads names and links, and opens no file.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow};
+
+use super::Args;
+use crate::admin::AdminAddress;
+use crate::cli::Failure;
+use crate::cli::launching::Chosen;
+use crate::config::render::TokenRef;
+use crate::credential::codex;
+use crate::launch::place::local::{self, shared::Shared};
+use crate::launch::{Host, claim};
+
+/// Directories and files of the host, without symbolic links.
+pub(super) struct Given {
+    /// The agent's working directory.
+    pub(super) workspace: PathBuf,
+    /// Its home, where that is kept.
+    pub(super) home: Option<PathBuf>,
+    /// What else it gets, and whether it may write there.
+    pub(super) more: Vec<(PathBuf, bool)>,
+    writable: Vec<PathBuf>,
+    readable: Vec<PathBuf>,
+    is_boxed: bool,
+}
+
+impl Given {
+    /// Finds all of it, and refuses what a box must not hold, and the operator's own files where the agent has a say in
+    /// what their names lead to.
+    pub(super) fn new(args: &Args, host: &Host<'_>) -> Result<Self, Failure> {
+        let workspace = args.workspace.as_deref().unwrap_or(Path::new("."));
+        let mut given = Self {
+            workspace: workspace_of(workspace, !args.no_box)?,
+            home: args.home.as_deref().map(canonical).transpose()?,
+            more: args.more()?,
+            writable: Vec::new(),
+            readable: args
+                .ro_bind
+                .iter()
+                .flat_map(|path| path.canonicalize())
+                .collect(),
+            is_boxed: !args.no_box,
+        };
+        let binds = args.bind.iter().flat_map(|path| path.canonicalize());
+        given.writable.push(given.workspace.clone());
+        given.writable.extend(given.home.clone());
+        given.writable.extend(binds);
+        if !given.is_boxed {
+            return Ok(given);
+        }
+        let runtime = claim::directory_of_all(host);
+        let runtime = real_parent(&runtime);
+        let named = [Some(workspace), args.home.as_deref()];
+        let more = args.ro_bind.iter().chain(&args.bind).map(PathBuf::as_path);
+        for path in named.into_iter().flatten().chain(more) {
+            if let Some(why) = given.shared().refusal(path, runtime.as_deref()) {
+                let error = anyhow!("{} cannot be given to the agent: {why}", path.display());
+                return Err(Failure::usage(error)
+                    .hint("name a directory of a project, or one that is made for the agent"));
+            }
+        }
+        given.keep_out(args)?;
+        Ok(given)
+    }
+
+    fn shared(&self) -> Shared<'_> {
+        Shared {
+            writable: &self.writable,
+            readable: &self.readable,
+        }
+    }
+
+    /// The files that the operator names on the command line.
+    fn keep_out(&self, args: &Args) -> Result<(), Failure> {
+        let admin = match args.admin.as_deref().map(str::parse) {
+            Some(Ok(AdminAddress::Unix(path))) => Some(path),
+            _ => None,
+        };
+        let files = [
+            ("the manifest", args.manifest.as_ref()),
+            ("the agents file", args.agents.as_ref()),
+            ("the sidecar's log", args.log.as_ref()),
+            ("the admin socket", admin.as_ref()),
+        ];
+        let files = files
+            .into_iter()
+            .filter_map(|(what, path)| Some((what, path?)));
+        let roots = args.upstream_ca.iter();
+        let roots = roots.map(|path| ("a certificate for upstreams", path));
+        for (what, path) in files.chain(roots) {
+            if self.shared().decides(path) {
+                return Err(in_reach(what, path));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the bottle and the agent name: programs that are run, files whose contents go to the sidecar or to the agent.
+    pub(super) fn keep_out_of(&self, chosen: &Chosen, host: &Host<'_>) -> Result<(), Failure> {
+        if !self.is_boxed {
+            return Ok(());
+        }
+        for slot in chosen.bottle.render()?.slots {
+            match &slot.reference {
+                TokenRef::Variable(_) => {}
+                TokenRef::File(path) => {
+                    let path = host.expand(path).unwrap_or_else(|| path.clone());
+                    if self.shared().shows(&path) {
+                        return Err(in_reach("a credential", &path));
+                    }
+                }
+                TokenRef::Command(words) => self.keep_out_command(words)?,
+                TokenRef::CodexHost => {
+                    if let Some(path) = codex::locate(host.env)
+                        .ok()
+                        .filter(|path| self.shared().shows(path))
+                    {
+                        return Err(in_reach("the host's Codex login", &path));
+                    }
+                }
+            }
+        }
+        for source in chosen.sources() {
+            let path = host.expand(source).unwrap_or_else(|| source.to_owned());
+            if self.shared().decides(&path) {
+                return Err(in_reach("a file that is copied for the agent", &path));
+            }
+        }
+        Ok(())
+    }
+
+    /// The program, and the files among its arguments, such as the script of an interpreter.
+    fn keep_out_command(&self, words: &[String]) -> Result<(), Failure> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let program = words
+            .first()
+            .and_then(|program| local::find_program(program, &path));
+        let files = words.iter().skip(1).map(PathBuf::from);
+        let files = files.filter(|path| path.symlink_metadata().is_ok());
+        for path in program.into_iter().chain(files) {
+            if self.shared().decides(&path) {
+                return Err(in_reach("what gives a credential", &path));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn in_reach(what: &str, path: &Path) -> Failure {
+    let error = anyhow!(
+        "{what}, {}, is in reach of the agent, which could change it or put a link in its place",
+        path.display()
+    );
+    Failure::usage(error).hint(
+        "keep it outside of the workspace and of what else the agent is given, for instance in ~/.config/egress",
+    )
+}
+
+/// The working directory, without symbolic links, and without the host's logins in it.
+fn workspace_of(named: &Path, is_boxed: bool) -> Result<PathBuf, Failure> {
+    let workspace = canonical(named)?;
+    match local::secret_inside(&workspace) {
+        Some(secret) if is_boxed => {
+            let error = anyhow!(
+                "the agent would get {}, and {} is in it",
+                workspace.display(),
+                secret.display()
+            );
+            Err(Failure::usage(error)
+                .hint("start in the directory of a project, or name one with --workspace DIR"))
+        }
+        _ => Ok(workspace),
+    }
+}
+
+/// A path that need not be there yet, with the links on the way to it followed.
+fn real_parent(path: &Path) -> Option<PathBuf> {
+    let parent = path.parent()?.canonicalize().ok()?;
+    Some(parent.join(path.file_name()?))
+}
+
+pub(super) fn canonical(path: &Path) -> Result<PathBuf, Failure> {
+    path.canonicalize()
+        .with_context(|| format!("cannot find {}", path.display()))
+        .map_err(Failure::usage)
+}
