@@ -229,3 +229,18 @@ async fn nothing_that_the_agent_can_change_decides_what_runs_or_is_written_outsi
     assert_eq!(std::fs::read(&victim).expect("a file"), b"");
     host.assert_nothing_left();
 }
+
+#[tokio::test]
+async fn what_a_box_takes_of_the_machine_is_bounded() {
+    for user in [User::Own, User::Ordinary] {
+        let host = Host::new(user).await;
+        let script = "stat -c %d / /tmp /var/tmp ~ /dev /dev/shm | sort -u | wc -l; cat /proc/self/oom_score_adj; \
+                      echo 0 > /proc/self/oom_score_adj; ulimit -u; touch /dev/x 2>/dev/null || echo refused";
+        let output = host.script(script).await;
+        assert_eq!(output.stdout, "1\n500\n8192\nrefused\n", "{output:#?}");
+    }
+    let host = Host::new(User::Ordinary).await;
+    let script = "ulimit -u 50; (for i in $(seq 60); do sleep 5 & done) 2>&1 | grep -q unavailable && echo stopped";
+    let output = host.script(script).await;
+    assert_eq!(output.stdout, "stopped\n", "{output:#?}");
+}

@@ -22,7 +22,7 @@ pub(super) fn build(plan: &Plan) -> Result<(), Failed> {
         .map_err(|error| at(Path::new("host name"))(error.into()))?;
     enter_staging().map_err(at(Path::new(STAGING)))?;
     for path in ["/tmp", "/var/tmp"] {
-        tmpfs(&inside(Path::new(path)), 0o1777).map_err(at(Path::new(path)))?;
+        scratch(&inside(Path::new(path)), 0o1777).map_err(at(Path::new(path)))?;
     }
     make_home(plan.home.as_deref()).map_err(at(Path::new(HOME)))?;
     for bind in &plan.binds {
@@ -79,7 +79,7 @@ fn leave_host() -> io::Result<()> {
 /// The agent's home: a directory of the host's, or one that ends with the box.
 fn make_home(of_host: Option<&Path>) -> io::Result<()> {
     match of_host {
-        None => tmpfs(&inside(Path::new(HOME)), 0o700),
+        None => scratch(&inside(Path::new(HOME)), 0o700),
         Some(source) => Bind {
             source: source.into(),
             target: HOME.into(),
@@ -249,7 +249,7 @@ fn mount_proc() -> io::Result<()> {
 /// programs look for the name of a terminal that /dev/pts does not have.
 fn make_devices(terminal: Option<&Path>) -> io::Result<()> {
     let dev = inside(Path::new("/dev"));
-    tmpfs(&dev, 0o755)?;
+    make_directory(&dev, 0o755)?;
     for name in ["null", "zero", "full", "random", "urandom", "tty"] {
         mount_device(&Path::new("/dev").join(name), &dev.join(name))?;
     }
@@ -274,7 +274,7 @@ fn make_devices(terminal: Option<&Path>) -> io::Result<()> {
         MountFlags::NOSUID | MountFlags::NOEXEC,
         Some(c"newinstance,ptmxmode=0666,mode=0620"),
     )?;
-    tmpfs(&dev.join("shm"), 0o1777)
+    scratch(&dev.join("shm"), 0o1777)
 }
 
 /// Root's agent owns the host's devices, and could change who else may use them: as read-only mounts they can be written
@@ -286,6 +286,15 @@ fn mount_device(source: &Path, target: &Path) -> io::Result<()> {
         target,
         MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NOEXEC,
     )
+}
+
+/// A directory that the agent can write to, and that is forgotten. All of them are parts of the one file system that the
+/// box's root is on, so that together they take no more of the memory than one may: half of it.
+fn scratch(path: &Path, mode: u32) -> io::Result<()> {
+    make_directory(path, 0o755)?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+    fs::set_permissions(path, mode)?;
+    rustix::mount::mount_bind(path, path).map_err(Into::into)
 }
 
 fn tmpfs(path: &Path, mode: u32) -> io::Result<()> {

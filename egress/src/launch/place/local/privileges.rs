@@ -63,6 +63,30 @@ fn keep_for_init() -> io::Result<()> {
     Ok(())
 }
 
+/// Bounds what a box may do to the machine that it runs on: where memory runs short, its processes go before the
+/// operator's, and there may be only so many of them. Root's are not counted by the kernel.
+pub(super) fn bound() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    // It fails where the launcher's own score is higher, and nothing is lost then.
+    _ = write("/proc/self/oom_score_adj", OOM_SCORE);
+    // In a user namespace of its own the box's processes are counted by themselves (user_namespaces(7)).
+    let limit = getrlimit(Resource::Nproc);
+    let most = |found: Option<u64>| Some(found.unwrap_or(u64::MAX).min(MOST_PROCESSES));
+    _ = setrlimit(
+        Resource::Nproc,
+        Rlimit {
+            current: most(limit.current),
+            maximum: most(limit.maximum),
+        },
+    );
+}
+
+/// As if they held half of the memory more than they do.
+const OOM_SCORE: &str = "500";
+
+/// Processes and threads: more than a build on a large machine has.
+const MOST_PROCESSES: u64 = 8192;
+
 /// Gives up every capability for this process and all that come of it, and closes the ways around that.
 pub(super) fn give_up() -> Result<(), Failed> {
     let failed = |about| move |error: io::Error| Failed::new(Step::Privileges, about, &error);
