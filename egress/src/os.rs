@@ -147,3 +147,48 @@ pub fn keep_descriptors() -> io::Result<()> {
         Err(io::Error::last_os_error())
     }
 }
+
+/// Keeps the calling thread, and all that it starts, from sending signals to processes outside, and from abstract sockets
+/// outside (landlock(7), scopes). A process group may well reach out of a PID namespace.
+///
+/// # Errors
+///
+/// The system's: `EINVAL` or `E2BIG` before Linux 6.12.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "libc has no functions for landlock's calls")]
+pub fn keep_signals_inside() -> std::io::Result<()> {
+    use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+    /// struct landlock_ruleset_attr.
+    #[repr(C)]
+    struct Attributes {
+        handled_access_fs: u64,
+        handled_access_net: u64,
+        scoped: u64,
+    }
+    const ABSTRACT_UNIX_SOCKET: u64 = 1;
+    const SIGNAL: u64 = 2;
+    let attributes = Attributes {
+        handled_access_fs: 0,
+        handled_access_net: 0,
+        scoped: ABSTRACT_UNIX_SOCKET | SIGNAL,
+    };
+    let checked = |result: libc::c_long| match i32::try_from(result) {
+        Ok(number) if number >= 0 => Ok(number),
+        _ => Err(std::io::Error::last_os_error()),
+    };
+    // SAFETY: the kernel reads as many bytes of the structure as are said, which outlives the call.
+    let ruleset = checked(unsafe {
+        let size = size_of::<Attributes>();
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            &raw const attributes,
+            size,
+            0,
+        )
+    })?;
+    // SAFETY: the descriptor is new, and nobody else has it.
+    let ruleset = unsafe { OwnedFd::from_raw_fd(ruleset) };
+    // SAFETY: the call takes numbers alone.
+    checked(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) })?;
+    Ok(())
+}

@@ -84,6 +84,16 @@ impl Chosen {
         agent.map_err(Failure::from)
     }
 
+    /// The files of the host that are copied for the agent.
+    pub(super) fn sources(&self) -> impl Iterator<Item = &Path> {
+        let custom = match &self.kind {
+            Kind::Custom(custom) => Some(custom),
+            Kind::Builtin(..) => None,
+        };
+        let credentials = custom.into_iter().flat_map(|custom| &custom.credentials);
+        credentials.map(|credential| credential.source.as_path())
+    }
+
     /// What is run.
     pub(super) fn command(&self, agent: &Agent, given: &[String]) -> Vec<String> {
         let own = match self.kind {

@@ -1,6 +1,8 @@
 //! `egress run`: an agent in a box on this machine, and its sidecar for as long as it works.
 
 #[cfg(target_os = "linux")]
+mod arguments;
+#[cfg(target_os = "linux")]
 mod given;
 #[cfg(target_os = "linux")]
 mod session;

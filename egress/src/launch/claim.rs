@@ -116,13 +116,7 @@ pub enum Error {
 /// `$XDG_RUNTIME_DIR/egress`, which is on a tmpfs and its user's own; without it a directory of this user's in /tmp.
 fn runtime_directory(host: &Host<'_>) -> Result<PathBuf, Error> {
     let user = rustix::process::geteuid().as_raw();
-    let directory = (host.env)("XDG_RUNTIME_DIR")
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute())
-        .map_or_else(
-            || PathBuf::from(format!("/tmp/egress-{user}")),
-            |path| path.join("egress"),
-        );
+    let directory = directory_of_all(host);
     let failed = |source| Error::Io {
         path: directory.clone(),
         source,
@@ -137,6 +131,18 @@ fn runtime_directory(host: &Host<'_>) -> Result<PathBuf, Error> {
         return Err(Error::Foreign(directory));
     }
     Ok(directory)
+}
+
+/// Where the directories of all launches of this user are.
+pub fn directory_of_all(host: &Host<'_>) -> PathBuf {
+    let user = rustix::process::geteuid().as_raw();
+    (host.env)("XDG_RUNTIME_DIR")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .map_or_else(
+            || PathBuf::from(format!("/tmp/egress-{user}")),
+            |path| path.join("egress"),
+        )
 }
 
 fn private_directory(path: &Path) -> io::Result<()> {

@@ -1,158 +1,228 @@
-//! What the arguments of a run come to: the sidecar's start, the agent's environment, and what of the host it is given.
+//! What the operator gives to an agent of the file system, and what must not be found by way of it.
+//!
+//! It reads names and links, and opens no file.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 
 use super::Args;
+use crate::admin::AdminAddress;
 use crate::cli::Failure;
-use crate::launch::agent::Agent;
+use crate::cli::launching::Chosen;
+use crate::config::render::TokenRef;
+use crate::credential::codex;
 use crate::launch::place::local::contents::{find_program, secret_inside};
-use crate::launch::place::local::{self, Sockets};
-use crate::launch::prepare::Prepared;
-use crate::launch::sidecar::Start;
-use crate::launch::variables::{AgentPath, ProxyUrl, variables};
+use crate::launch::place::local::shared::Shared;
+use crate::launch::{Host, claim};
 
-impl Args {
-    /// How the sidecar is started; without sockets it listens by itself.
-    pub(super) fn sidecar<'a>(
-        &self,
-        prepared: &Prepared,
-        routes: &'a Path,
-        sockets: Sockets,
-    ) -> Start<'a> {
-        let mut arguments: Vec<OsString> = vec!["--ca-ephemeral".into()];
-        if sockets.is_empty() {
-            arguments.extend(["--listen".into(), "127.0.0.1:0".into()]);
-        } else {
-            arguments.extend(["--dns-answer".into(), local::SIDECAR.to_string().into()]);
-        }
-        for path in &self.upstream_ca {
-            arguments.extend(["--upstream-ca".into(), path.into()]);
-        }
-        if let Some(address) = &self.admin {
-            arguments.extend(["--admin".into(), address.into()]);
-        }
-        Start {
-            routes,
-            sockets,
-            arguments,
-            slots: prepared.handed.line(),
-            log: self.log.clone(),
-        }
-    }
+/// Directories and files of the host, without symbolic links.
+pub(super) struct Given {
+    /// The agent's working directory.
+    pub(super) workspace: PathBuf,
+    /// Its home, where that is kept.
+    pub(super) home: Option<PathBuf>,
+    /// What else it gets, and whether it may write there.
+    pub(super) more: Vec<(PathBuf, bool)>,
+    /// Files of the operator's that are in reach of the agent, which it cannot change or replace.
+    pub(super) pinned: Vec<PathBuf>,
+    writable: Vec<PathBuf>,
+    readable: Vec<PathBuf>,
+    is_boxed: bool,
+}
 
-    /// What else of the host the agent is given, and whether it may write there.
-    pub(super) fn more(&self) -> Result<Vec<(PathBuf, bool)>, Failure> {
-        let with = |writable| move |path: &PathBuf| Ok((harmless(canonical(path)?)?, writable));
-        let read = self.ro_bind.iter().map(with(false));
-        read.chain(self.bind.iter().map(with(true))).collect()
-    }
-
-    /// The agent's whole environment: nothing of the host's comes in unnamed.
-    pub(super) fn environment(
-        &self,
-        agent: &Agent,
-        prepared: &Prepared,
-        home: &Path,
-        bundle: &Path,
-        proxy: &str,
-    ) -> Result<Vec<(String, String)>, Failure> {
-        let text = |name: &str| std::env::var(name).ok();
-        let mut environment: Vec<(String, String)> = PASSED
-            .iter()
-            .filter_map(|name| Some(((*name).into(), text(name)?)))
-            .collect();
-        let home = home.display().to_string();
-        for (name, value) in [
-            ("HOME", home.as_str()),
-            ("USER", "agent"),
-            ("LOGNAME", "agent"),
-        ] {
-            environment.push((name.into(), value.into()));
+impl Given {
+    /// Finds all of it, and refuses what a box must not hold, and the operator's own files where the agent has a say in
+    /// what their names lead to.
+    pub(super) fn new(args: &Args, host: &Host<'_>) -> Result<Self, Failure> {
+        let workspace = args.workspace.as_deref().unwrap_or(Path::new("."));
+        let mut given = Self {
+            workspace: workspace_of(workspace, !args.no_box)?,
+            home: args.home.as_deref().map(canonical).transpose()?,
+            more: more(args)?,
+            pinned: Vec::new(),
+            writable: Vec::new(),
+            readable: args
+                .ro_bind
+                .iter()
+                .flat_map(|path| path.canonicalize())
+                .collect(),
+            is_boxed: !args.no_box,
+        };
+        let binds = args.bind.iter().flat_map(|path| path.canonicalize());
+        given.writable.push(given.workspace.clone());
+        given.writable.extend(given.home.clone());
+        given.writable.extend(binds);
+        if !given.is_boxed {
+            return Ok(given);
         }
-        let proxy = ProxyUrl::parse(proxy).map_err(Failure::runtime)?;
-        let bundle = AgentPath::new(bundle)
-            .ok_or_else(|| Failure::usage(anyhow!("{}: not a plain path", bundle.display())))?;
-        let found = variables(&proxy, &bundle, Some(&prepared.routes));
-        environment.extend(found.into_iter().map(|(name, value)| (name.into(), value)));
-        environment.extend(agent.environment.iter().cloned());
-        for given in &self.env {
-            match given.split_once('=') {
-                Some((name, value)) if !name.is_empty() => {
-                    environment.push((name.into(), value.into()));
-                }
-                Some(_) => return Err(Failure::usage(anyhow!("--env {given:?} has no name"))),
-                None => environment.extend(text(given).map(|value| (given.clone(), value))),
+        let runtime = claim::directory_of_all(host);
+        let runtime = real_parent(&runtime);
+        let named = [Some(workspace), args.home.as_deref()];
+        let more = args.ro_bind.iter().chain(&args.bind).map(PathBuf::as_path);
+        for path in named.into_iter().flatten().chain(more) {
+            if let Some(why) = given.shared().refusal(path, runtime.as_deref()) {
+                let error = anyhow!("{} cannot be given to the agent: {why}", path.display());
+                return Err(Failure::usage(error)
+                    .hint("name a directory of a project, or one that is made for the agent"));
             }
         }
-        Ok(environment)
+        given.keep_out(args)?;
+        Ok(given)
+    }
+
+    /// What the operator should hear.
+    pub(super) fn notes(&self) -> impl Iterator<Item = String> {
+        self.pinned.iter().map(|path| {
+            let path = path.display();
+            format!("{path} is in the workspace: the agent can read it, and cannot change it now")
+        })
+    }
+
+    fn shared(&self) -> Shared<'_> {
+        Shared {
+            writable: &self.writable,
+            readable: &self.readable,
+        }
+    }
+
+    /// The files that the operator names on the command line.
+    fn keep_out(&mut self, args: &Args) -> Result<(), Failure> {
+        let admin = match args.admin.as_deref().map(str::parse) {
+            Some(Ok(AdminAddress::Unix(path))) => Some(path),
+            _ => None,
+        };
+        for (what, path) in [
+            ("the manifest", args.manifest.as_ref()),
+            ("the agents file", args.agents.as_ref()),
+        ] {
+            if let Some(path) = path.filter(|path| self.shared().decides(path)) {
+                let real = plain(path).ok_or_else(|| in_reach(what, path))?;
+                self.pinned.push(real);
+            }
+        }
+        let files = [
+            ("the sidecar's log", args.log.as_ref()),
+            ("the admin socket", admin.as_ref()),
+        ];
+        let files = files
+            .into_iter()
+            .filter_map(|(what, path)| Some((what, path?)));
+        let roots = args.upstream_ca.iter();
+        let roots = roots.map(|path| ("a certificate for upstreams", path));
+        for (what, path) in files.chain(roots) {
+            if self.shared().decides(path) {
+                return Err(in_reach(what, path));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the bottle and the agent name: programs that are run, files whose contents go to the sidecar or to the agent.
+    pub(super) fn keep_out_of(&self, chosen: &Chosen, host: &Host<'_>) -> Result<(), Failure> {
+        if !self.is_boxed {
+            return Ok(());
+        }
+        for slot in chosen.bottle.render()?.slots {
+            match &slot.reference {
+                TokenRef::Variable(_) => {}
+                TokenRef::File(path) => {
+                    let path = host.expand(path).unwrap_or_else(|| path.clone());
+                    if self.shared().shows(&path) {
+                        return Err(in_reach("a credential", &path));
+                    }
+                }
+                TokenRef::Command(_) if !self.pinned.is_empty() => {
+                    let error = anyhow!(
+                        "the manifest is in the workspace, where another agent could have written it, and has a program \
+                         run on this machine ({})",
+                        slot.reference
+                    );
+                    return Err(Failure::usage(error).hint(KEEP_OUTSIDE));
+                }
+                TokenRef::Command(words) => self.keep_out_command(words)?,
+                TokenRef::CodexHost => {
+                    if let Some(path) = codex::locate(host.env)
+                        .ok()
+                        .filter(|path| self.shared().shows(path))
+                    {
+                        return Err(in_reach("the host's Codex login", &path));
+                    }
+                }
+            }
+        }
+        for source in chosen.sources() {
+            let path = host.expand(source).unwrap_or_else(|| source.to_owned());
+            if self.shared().decides(&path) {
+                return Err(in_reach("a file that is copied for the agent", &path));
+            }
+        }
+        Ok(())
+    }
+
+    /// The program, and the files among its arguments, such as the script of an interpreter.
+    fn keep_out_command(&self, words: &[String]) -> Result<(), Failure> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let program = words
+            .first()
+            .and_then(|program| find_program(program, &path));
+        let files = words.iter().skip(1).map(PathBuf::from);
+        let files = files.filter(|path| path.symlink_metadata().is_ok());
+        for path in program.into_iter().chain(files) {
+            if self.shared().decides(&path) {
+                return Err(in_reach("what gives a credential", &path));
+            }
+        }
+        Ok(())
     }
 }
 
-/// What the agent may know of the environment that it was launched from.
-const PASSED: [&str; 14] = [
-    "PATH",
-    "TERM",
-    "COLORTERM",
-    "TERM_PROGRAM",
-    "LANG",
-    "LANGUAGE",
-    "LC_ALL",
-    "LC_CTYPE",
-    "TZ",
-    "NO_COLOR",
-    "FORCE_COLOR",
-    "COLUMNS",
-    "LINES",
-    "EDITOR",
-];
+/// What the operator adds, and whether the agent may write there.
+fn more(args: &Args) -> Result<Vec<(PathBuf, bool)>, Failure> {
+    let with = |writable| move |path: &PathBuf| canonical(path).map(|path| (path, writable));
+    let read = args.ro_bind.iter().map(with(false));
+    read.chain(args.bind.iter().map(with(true))).collect()
+}
 
-/// Refuses a program that `PATH` does not have. One that is given by its path may stand in the box alone.
-pub(super) fn is_installed(command: &[String], agent: &Agent) -> Result<(), Failure> {
-    let name = command.first().map_or("", String::as_str);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    if name.contains('/') || find_program(name, &path).is_some() {
-        return Ok(());
-    }
-    let error = Failure::usage(anyhow!(
-        "there is no program `{name}` in the directories of PATH"
-    ));
-    Err(match &agent.install {
-        Some(install) if agent.command.first().is_some_and(|own| own == name) => {
-            error.hint(format!("install it: {}", install.join(" ")))
-        }
-        _ => error.hint(
-            "install it, or give its path; in the box it needs --ro-bind where it is not in PATH",
-        ),
-    })
+fn in_reach(what: &str, path: &Path) -> Failure {
+    let error = anyhow!(
+        "{what}, {}, is in reach of the agent, which could change it or put a link in its place",
+        path.display()
+    );
+    Failure::usage(error).hint(KEEP_OUTSIDE)
+}
+
+const KEEP_OUTSIDE: &str = "keep it outside of the workspace and of what else the agent is given, for instance in ~/.config/egress";
+
+/// A path without symbolic links, where it has none.
+fn plain(path: &Path) -> Option<PathBuf> {
+    let real = path.canonicalize().ok()?;
+    (std::path::absolute(path).ok()? == real).then_some(real)
 }
 
 /// The working directory, without symbolic links, and without the host's logins in it.
-pub(super) fn workspace(args: &Args) -> Result<PathBuf, Failure> {
-    let workspace = canonical(args.workspace.as_deref().unwrap_or(Path::new(".")))?;
-    if args.no_box {
-        return Ok(workspace);
-    }
-    harmless(workspace).map_err(|failure| {
-        failure.hint("start in the directory of a project, or name one with --workspace DIR")
-    })
-}
-
-/// Refuses a path that has one of the host's logins in it.
-fn harmless(path: PathBuf) -> Result<PathBuf, Failure> {
-    match secret_inside(&path) {
-        Some(secret) => {
-            let (path, secret) = (path.display(), secret.display());
-            let error = anyhow!("the agent would get {path}, and {secret} is in it");
-            Err(Failure::usage(error).hint("name the directories that the agent needs, one by one"))
+fn workspace_of(named: &Path, is_boxed: bool) -> Result<PathBuf, Failure> {
+    let workspace = canonical(named)?;
+    match secret_inside(&workspace) {
+        Some(secret) if is_boxed => {
+            let error = anyhow!(
+                "the agent would get {}, and {} is in it",
+                workspace.display(),
+                secret.display()
+            );
+            Err(Failure::usage(error)
+                .hint("start in the directory of a project, or name one with --workspace DIR"))
         }
-        None => Ok(path),
+        _ => Ok(workspace),
     }
 }
 
-/// A path without symbolic links.
+/// A path that need not be there yet, with the links on the way to it followed.
+fn real_parent(path: &Path) -> Option<PathBuf> {
+    let parent = path.parent()?.canonicalize().ok()?;
+    Some(parent.join(path.file_name()?))
+}
+
 pub(super) fn canonical(path: &Path) -> Result<PathBuf, Failure> {
     path.canonicalize()
         .with_context(|| format!("cannot find {}", path.display()))

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use super::Args;
-use super::given::{canonical, is_installed, workspace};
+use super::arguments::is_installed;
+use super::given::Given;
 use crate::cli::Failure;
 use crate::cli::launching::Chosen;
 use crate::cli::launching::stops::Stops;
@@ -23,8 +24,7 @@ use crate::launch::{Host, bundle};
 pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     // Before any other thread runs, and before anything is started.
     crate::os::keep_descriptors().map_err(Failure::runtime)?;
-    let workspace = workspace(&args)?;
-    let home = args.home.as_deref().map(canonical).transpose()?;
+    let given = Given::new(&args, &Host::this())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -32,7 +32,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let result = runtime.block_on(async {
         let mut stops = Stops::new().map_err(Failure::runtime)?;
         let ready = tokio::select! {
-            ready = Ready::new(&args, &workspace, home.as_deref()) => ready?,
+            ready = Ready::new(&args, &given) => ready?,
             number = stops.next() => return Ok(128 + number),
         };
         // From here on a signal is the command's.
@@ -61,7 +61,7 @@ enum Waiting {
 
 impl Ready {
     /// Starts the sidecar, and gathers what the agent is given.
-    async fn new(args: &Args, workspace: &Path, home: Option<&Path>) -> Result<Self, Failure> {
+    async fn new(args: &Args, given: &Given) -> Result<Self, Failure> {
         let chosen = Chosen::new(
             args.agent.as_deref(),
             args.manifest.as_deref(),
@@ -70,6 +70,7 @@ impl Ready {
         )?;
         chosen.needs_command(&args.command)?;
         let host = Host::this();
+        given.keep_out_of(&chosen, &host)?;
         let prepared = Prepared::new(&chosen.bottle, &host)?;
         let (opened, sockets) = if args.no_box {
             (None, Sockets::new())
@@ -83,17 +84,17 @@ impl Ready {
             .map_err(|error| Failure::runtime(error).hint(error.hint()))?;
         let (agent_home, bundle_path, proxy) = match &opened {
             Some(_) => (local::HOME.into(), local::BUNDLE.into(), local::proxy_url()),
-            None => outside(home, &prepared, &sidecar),
+            None => outside(given.home.as_deref(), &prepared, &sidecar),
         };
         let agent = chosen.agent(&Setting {
             host,
             home: &agent_home,
-            workspace,
+            workspace: &given.workspace,
             routes: Some(&prepared.routes),
             roles: &prepared.roles,
             handed: Some(&prepared.handed),
         })?;
-        for note in &agent.notes {
+        for note in given.notes().chain(agent.notes.iter().cloned()) {
             eprintln!("note: {note}");
         }
         let command = chosen.command(&agent, &args.command);
@@ -101,9 +102,10 @@ impl Ready {
         let environment = args.environment(&agent, &prepared, &agent_home, &bundle_path, &proxy)?;
         let contents = Contents {
             name: prepared.name.clone(),
-            workspace: workspace.into(),
-            home: home.map(Path::to_owned),
-            more: args.more()?,
+            workspace: given.workspace.clone(),
+            home: given.home.clone(),
+            more: given.more.clone(),
+            pinned: given.pinned.clone(),
             command,
             files: agent.files.clone(),
             bundle: text,

@@ -12,6 +12,7 @@ mod layout;
 mod network;
 mod plan;
 mod privileges;
+pub mod shared;
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};

@@ -20,6 +20,8 @@ pub struct Contents {
     pub home: Option<PathBuf>,
     /// Further directories and files of the host, with whether the agent may write there.
     pub more: Vec<(PathBuf, bool)>,
+    /// Files of the host in those directories that the agent can neither change nor replace.
+    pub pinned: Vec<PathBuf>,
     /// The files of its home.
     pub files: Vec<HomeFile>,
     /// The trust bundle.
@@ -31,7 +33,16 @@ pub struct Contents {
 }
 
 impl Contents {
+    /// The directories of the host that the agent may write to.
+    fn writable(&self) -> Vec<PathBuf> {
+        let more = self.more.iter().filter(|(_, writable)| *writable);
+        let more = more.map(|(path, _)| path);
+        let all = [&self.workspace].into_iter().chain(&self.home).chain(more);
+        all.cloned().collect()
+    }
+
     pub(super) fn plan(self) -> Plan {
+        let writable = self.writable();
         let path = self
             .environment
             .iter()
@@ -57,6 +68,8 @@ impl Contents {
             .collect();
         let layout = Layout::new(&Wanted {
             workspace: &self.workspace,
+            writable: &writable,
+            pinned: &self.pinned,
             home: user_home.as_deref(),
             path: &path,
             program: program.as_deref(),

@@ -98,6 +98,7 @@ fn init(launcher: &UnixStream) -> Result<ExitCode, Failed> {
         // The launcher is gone.
         return Ok(ExitCode::FAILURE);
     };
+    privileges::bound();
     files::build(&plan)?;
     privileges::give_up()?;
     let home = furnish(std::mem::take(&mut plan.home_files)).map_err(started(HOME))?;
