@@ -1,0 +1,4 @@
+//! The sidecar as a container: its image, and the network that leaves an agent no way but through it.
+
+mod compose;
+mod image;
