@@ -4,6 +4,7 @@ mod access;
 mod credentials;
 mod dialling;
 mod framing;
+mod handed;
 mod hostile;
 mod identity;
 mod identity_http2;

@@ -99,6 +99,11 @@ impl Root {
         &self.pem
     }
 
+    /// The certificate in DER. Holds no secret.
+    pub fn certificate_der(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
     /// The SHA-256 of the certificate as `openssl x509 -fingerprint -sha256` prints it: `AB:CD:…`, 32 bytes.
     pub fn fingerprint_sha256(&self) -> String {
         let digest = digest::digest(&digest::SHA256, &self.certificate);

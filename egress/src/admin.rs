@@ -210,7 +210,7 @@ fn status(state: &State) -> Value {
     let slots: Vec<Value> = policy.slots.iter().map(|slot| {
         json!({
             "name": slot.name().as_str(),
-            "source": match slot.source() { Source::Environment => "environment".into(), Source::File(path) => path.display().to_string() },
+            "source": match slot.source() { Source::Environment => "environment".into(), Source::File(path) => path.display().to_string(), Source::Handed => "launcher".into() },
             "state": match slot.lease(now) { Ok(_) => "ok".into(), Err(reason) => reason.to_string() },
             "expires": slot.expiry().map(rfc3339),
             "seconds_left": time_left(slot.expiry(), now).map(|left| left.as_secs()),

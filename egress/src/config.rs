@@ -2,11 +2,14 @@
 //!
 //! A file is right as a whole or not at all, and everything that is wrong with it is told at once ([`Faults`]).
 
+pub mod agents;
 mod authority;
 mod document;
 mod fault;
 mod fields;
+pub mod manifest;
 mod paths;
+pub mod render;
 mod report;
 mod routes_file;
 mod rule;

@@ -1,9 +1,11 @@
 //! What the sidecar holds for the agent: secrets, where they come from, and whether they are still good.
 //!
-//! A secret never leaves this module but through [`Secret::expose`], which is called where the header is made.
+//! A secret never leaves this module but through [`Secret::expose`], which is called where the header is made, and where
+//! a launcher writes the line that hands its sidecar the slots.
 
 pub mod codex;
 mod environment;
+pub mod handed;
 pub mod jwt;
 mod secret;
 mod slot;
@@ -11,5 +13,6 @@ mod slot;
 pub use environment::Environment;
 pub use secret::Secret;
 pub use slot::{
-    Generation, Lease, Refreshed, Slot, SlotName, Slots, Source, Unusable, time_left, unix_seconds,
+    Generation, Lease, Refreshed, Slot, SlotName, Slots, Source, Unusable, check_value, time_left,
+    unix_seconds,
 };

@@ -6,14 +6,16 @@
 //!
 //! 1. [`addr`]: classes of IP addresses.
 //! 2. [`confine`]: what the process gives up before it listens.
-//! 3. [`credential`]: secrets and slots. Below the routes, because a route names a slot and not the other way round.
-//! 4. [`route`]: routes, and the decision about a request.
-//! 5. [`policy`]: routes and slots, checked as a whole.
-//! 6. [`config`]: the operator's files, read into a policy.
-//! 7. [`audit`]: what is kept of each request.
-//! 8. [`proxy`]: the data path.
-//! 9. [`admin`]: the operator's socket.
-//! 10. [`cli`]: the commands.
+//! 3. [`inherited`]: descriptors and variables that the process was started with.
+//! 4. [`credential`]: secrets and slots. Below the routes, because a route names a slot and not the other way round.
+//! 5. [`route`]: routes, and the decision about a request.
+//! 6. [`policy`]: routes and slots, checked as a whole.
+//! 7. [`config`]: the operator's files, read into a policy.
+//! 8. [`launch`]: agents and what they are given, up to the sidecar's start.
+//! 9. [`audit`]: what is kept of each request.
+//! 10. [`proxy`]: the data path.
+//! 11. [`admin`]: the operator's socket.
+//! 12. [`cli`]: the commands.
 //!
 //! The way of one request is told in `docs/architecture.md`.
 
@@ -24,6 +26,8 @@ pub mod cli;
 pub mod config;
 pub mod confine;
 pub mod credential;
+pub mod inherited;
+pub mod launch;
 pub mod policy;
 pub mod proxy;
 pub mod route;

@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
+use command_fds::{CommandFdExt as _, FdMapping};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
@@ -23,7 +25,7 @@ pub(crate) const EGRESS: &str = env!("CARGO_BIN_EXE_egress");
 pub(crate) struct Sidecar {
     child: Child,
     pid: Pid,
-    addr: SocketAddr,
+    ready: Ready,
     log: Log,
     dir: TempDir,
     ca_dir: PathBuf,
@@ -38,17 +40,30 @@ impl Sidecar {
             routes: routes.into(),
             environment: BTreeMap::new(),
             arguments: Vec::new(),
+            descriptors: Vec::new(),
             ca_dir: None,
         }
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
-        self.addr
+        self.ready.listeners[0]
+            .parse()
+            .expect("the harness's listener is TCP")
+    }
+
+    /// What it said about each listener, the harness's own first.
+    pub(crate) fn listeners(&self) -> &[String] {
+        &self.ready.listeners
+    }
+
+    /// The root's certificate as it told it, in base64.
+    pub(crate) fn told_ca(&self) -> &str {
+        &self.ready.ca
     }
 
     /// The value of HTTPS_PROXY.
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.addr)
+        format!("http://{}", self.addr())
     }
 
     /// The bottle's CA certificate, which is the file that an agent trusts.
@@ -162,6 +177,7 @@ pub(crate) struct Builder {
     routes: String,
     environment: BTreeMap<String, String>,
     arguments: Vec<String>,
+    descriptors: Vec<FdMapping>,
     ca_dir: Option<PathBuf>,
 }
 
@@ -188,6 +204,15 @@ impl Builder {
         self
     }
 
+    /// A descriptor that the sidecar finds open under this number.
+    pub(crate) fn hand(mut self, number: i32, descriptor: impl Into<OwnedFd>) -> Self {
+        self.descriptors.push(FdMapping {
+            parent_fd: descriptor.into(),
+            child_fd: number,
+        });
+        self
+    }
+
     pub(crate) async fn start(self) -> Sidecar {
         match self.try_start().await {
             Ok(sidecar) => sidecar,
@@ -199,23 +224,26 @@ impl Builder {
     }
 
     /// Starts it, and waits until it says that it is ready or ends.
-    pub(crate) async fn try_start(self) -> Result<Sidecar, StartFailure> {
+    pub(crate) async fn try_start(mut self) -> Result<Sidecar, StartFailure> {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let routes = dir.path().join("routes.yaml");
         std::fs::write(&routes, &self.routes).expect("the routes file is written");
-        let mut child = self
-            .command(dir.path(), &routes)
-            .spawn()
-            .expect("/bin/sh runs");
+        let mut command = self.command(dir.path(), &routes);
+        command
+            .fd_mappings(std::mem::take(&mut self.descriptors))
+            .expect("no number twice");
+        let mut child = command.spawn().expect("/bin/sh runs");
+        // It holds copies of what was handed down, which would keep pipes open.
+        drop(command);
         let pid = child.id().expect("a running child");
         let pid = Pid::from_raw(i32::try_from(pid).expect("a process id")).expect("a process id");
         let log = Log::of(child.stderr.take().expect("a piped stderr"));
         let ready = BufReader::new(child.stdout.take().expect("a piped stdout"));
         match within("readiness of the sidecar", read_ready(ready)).await {
-            Some(addr) => Ok(Sidecar {
+            Some(ready) => Ok(Sidecar {
                 child,
                 pid,
-                addr,
+                ready,
                 log,
                 ca_dir: self.ca_dir.unwrap_or_else(|| dir.path().join("ca")),
                 dir,
@@ -272,18 +300,22 @@ pub(crate) struct StartFailure {
     pub(crate) log: String,
 }
 
-/// Reads `LISTEN=addr` and `READY=1`. `None` where the pipe ends without them.
-async fn read_ready(ready: BufReader<tokio::process::ChildStdout>) -> Option<SocketAddr> {
+/// What a sidecar tells on its ready descriptor.
+#[derive(Default)]
+struct Ready {
+    listeners: Vec<String>,
+    ca: String,
+}
+
+/// Reads all up to `READY=1`. `None` where the pipe ends without it.
+async fn read_ready(ready: BufReader<tokio::process::ChildStdout>) -> Option<Ready> {
     let mut lines = ready.lines();
-    let mut addr = None;
+    let mut told = Ready::default();
     while let Ok(Some(line)) = lines.next_line().await {
         match line.split_once('=') {
-            // Listeners that a test adds come after the harness's own, and may be Unix sockets.
-            Some(("LISTEN", value)) if addr.is_none() => {
-                addr = Some(value.parse().expect("LISTEN= is followed by an address"))
-            }
-            Some(("LISTEN", _)) => {}
-            Some(("READY", "1")) => return Some(addr.expect("LISTEN= comes before READY=1")),
+            Some(("LISTEN", value)) => told.listeners.push(value.into()),
+            Some(("CA", value)) => told.ca = value.into(),
+            Some(("READY", "1")) => return Some(told),
             _ => panic!("unexpected line on the ready descriptor: {line:?}"),
         }
     }

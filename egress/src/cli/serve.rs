@@ -4,6 +4,7 @@
 //! thread runs and before anything listens.
 
 mod listen;
+mod slots;
 
 use std::fs::File;
 use std::io::Write as _;
@@ -17,6 +18,8 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, anyhow};
 use arc_swap::ArcSwap;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use egress_ca::{Constraints, Issuer, Root};
 use ipnet::IpNet;
 use rustls::ServerConfig;
@@ -24,16 +27,17 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::server::ResolvesServerCertUsingSni;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::task::TaskTracker;
 
-use self::listen::ListenAddress;
+use self::listen::{ListenAddress, Place};
 use super::Failure;
 use super::logging::{self, LogFormat};
 use crate::admin::{self, AdminAddress};
 use crate::audit::Audit;
 use crate::config::{self, Faults};
 use crate::confine::{self, Measure};
+use crate::credential::handed::Lines;
 use crate::credential::{Environment, Secret};
 use crate::policy::Policy;
 use crate::proxy::access::Access;
@@ -57,7 +61,8 @@ pub struct Args {
         default_value = "routes.yaml"
     )]
     routes: PathBuf,
-    /// Where clients connect: IP:PORT, or unix:PATH. May be given several times
+    /// Where clients connect: IP:PORT, unix:PATH, or fd:N for a socket that listens already and is inherited. May be
+    /// given several times
     #[arg(short, long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: Vec<ListenAddress>,
     #[command(flatten)]
@@ -96,9 +101,17 @@ pub struct Args {
         default_value = "info"
     )]
     log: String,
-    /// A file descriptor that is told `LISTEN=ADDRESS` for each listener, and then `READY=1`
+    /// A file descriptor that is told `LISTEN=ADDRESS` for each listener, `CA=` and the root's certificate in base64, and
+    /// then `READY=1`
     #[arg(long, value_name = "N")]
     ready_fd: Option<RawFd>,
+    /// A file descriptor from which lines of {"SLOT":"value"} are read: the first before the start, later ones replace
+    /// the values that they name
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..=65535))]
+    slots_fd: Option<RawFd>,
+    /// Stop when the other end of --slots-fd is closed: who handed the slots over is gone
+    #[arg(long, requires = "slots_fd")]
+    stop_at_eof: bool,
     /// Stop when the process that started this one ends, however it ends (Linux)
     #[arg(long)]
     die_with_parent: bool,
@@ -157,8 +170,11 @@ fn seconds() -> clap::builder::RangedU64ValueParser {
 
 /// Runs the sidecar until it is told to stop.
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
+    // Before anything is opened here: numbers are all that tells inherited descriptors from our own.
+    let places = listen::take("--listen", &args.listen)?;
+    let mut handed = args.slots_fd.map(slots::take).transpose()?;
     listen::check(
-        &args.listen,
+        &places,
         !args.allow_client.is_empty() || args.client_auth_file.is_some(),
     )?;
     let ready = args.ready_fd.map(open_fd).transpose()?;
@@ -169,31 +185,54 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let environment = Environment::take(draft.slots());
     let confinement = confine::apply();
     confine::raise_file_limit();
+    if let Some(lines) = &mut handed {
+        slots::first(lines, &environment)?;
+    }
     logging::begin(args.log_format, &args.log);
     let policy = draft.into_policy(&environment, None, SystemTime::now())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(Failure::runtime)?;
-    runtime.block_on(serve(args, policy, environment, confinement, ready))?;
+    let started = Started {
+        policy,
+        environment,
+        confinement,
+        places,
+        handed,
+        ready,
+    };
+    runtime.block_on(serve(args, started))?;
     // Exchanges that outlived the drain deadline do not keep the process.
     runtime.shutdown_background();
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(
-    args: Args,
+/// What there is before the first thread and the first listener.
+struct Started {
     policy: Policy,
     environment: Environment,
     confinement: Vec<Measure>,
+    places: Vec<Place>,
+    handed: Option<Lines>,
     ready: Option<File>,
-) -> Result<(), Failure> {
+}
+
+async fn serve(args: Args, started: Started) -> Result<(), Failure> {
+    let Started {
+        policy,
+        environment,
+        confinement,
+        places,
+        handed,
+        ready,
+    } = started;
     // All before anybody is told that it is ready: the first process of a container never gets a signal that it does not
     // handle, and any other dies of it.
     let mut hangup = signal(SignalKind::hangup()).map_err(Failure::runtime)?;
     let terminate = signal(SignalKind::terminate()).map_err(Failure::runtime)?;
     let interrupt = signal(SignalKind::interrupt()).map_err(Failure::runtime)?;
-    let listeners = listen::bind_all(&args.listen).await?;
+    let listeners = listen::bind_all(places).await?;
     let addresses: Vec<SocketAddr> = listeners.iter().filter_map(Listener::address).collect();
     let admin = match &args.admin {
         Some(address) => Some(admin::bind(address).await?),
@@ -204,6 +243,10 @@ async fn serve(
         tokio::spawn(admin::serve(admin, state.clone()));
     }
     tokio::spawn(watch_slots(state.clone()));
+    let launcher = handed
+        .map(|lines| slots::follow(lines, state.clone()))
+        .transpose()?
+        .filter(|_| args.stop_at_eof);
     let reloading = state.clone();
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
@@ -211,7 +254,7 @@ async fn serve(
         }
     });
     announce(&state, &listeners, ready)?;
-    proxy::serve(state, listeners, stop(terminate, interrupt)).await;
+    proxy::serve(state, listeners, stop(terminate, interrupt, launcher)).await;
     if let Some(AdminAddress::Unix(path)) = &args.admin {
         // Whoever asks a sidecar that is gone is told that it is not there, and not that it refuses.
         _ = std::fs::remove_file(path);
@@ -348,7 +391,8 @@ fn announce(state: &State, listeners: &[Listener], ready: Option<File>) -> Resul
         "ready",
     );
     if let Some(mut ready) = ready {
-        lines.push_str("READY=1\n");
+        let certificate = BASE64_STANDARD.encode(state.issuer.root().certificate_der());
+        lines.push_str(&format!("CA={certificate}\nREADY=1\n"));
         ready
             .write_all(lines.as_bytes())
             .context("cannot write to --ready-fd")
@@ -399,11 +443,22 @@ async fn watch_slots(state: Arc<State>) {
 const SLOT_INTERVAL: Duration = Duration::from_secs(2);
 const EXPIRY_WARNING: Duration = Duration::from_secs(600);
 
-/// Resolves at the first TERM or INT. A second INT ends the process at once.
-async fn stop(mut terminate: Signal, mut interrupt: Signal) {
+/// Resolves at the first TERM or INT, or when the launcher is gone. A second INT ends the process at once.
+async fn stop(
+    mut terminate: Signal,
+    mut interrupt: Signal,
+    launcher: Option<oneshot::Receiver<()>>,
+) {
+    let gone = async {
+        match launcher {
+            Some(launcher) => _ = launcher.await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        () = gone => {}
     }
     tracing::info!("stopping: no new requests are taken");
     _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);

@@ -368,6 +368,7 @@ fn slot_hint(slot: &SlotName, reason: &Unusable) -> String {
             format!("set {slot} or {file} in the sidecar's environment")
         }
         Unusable::BothForms => format!("unset {slot} or {file}"),
+        Unusable::HandedToo => format!("unset {slot} and {file}"),
         Unusable::Byte => {
             "check how the value was written: a token is one line of visible ASCII".into()
         }

@@ -1,18 +1,21 @@
-//! The sidecar's environment: slot values are taken out of it once, and wiped where they stood.
+//! Where slot values come from: the sidecar's environment, taken once at the start, and what its launcher hands over.
 //!
-//! `/proc/PID/environ` shows a process's first environment to its own user for as long as it runs, even after
-//! `unsetenv`; only overwriting the block helps. This file holds the crate's one use of `unsafe`, for that.
+//! A variable's value is wiped where it stood. What the launcher handed over is replaced by what it hands over later.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
+use super::handed::Handed;
 use super::{Secret, SlotName};
+use crate::inherited;
 
-/// Values that were taken from the environment at the start.
+/// Values that were taken from the environment at the start, and those that were handed over since.
 #[derive(Debug, Default)]
 pub struct Environment {
     secrets: HashMap<String, Secret>,
     paths: HashMap<String, PathBuf>,
+    handed: Mutex<Handed>,
 }
 
 /// Variables of this form are slots even where no route names them yet: a reload may.
@@ -36,7 +39,7 @@ impl Environment {
                 // A value that is not UTF-8 becomes one that no header takes, so that it is named and not passed over.
                 let text = value.into_string().unwrap_or_else(|_| "\u{fffd}".into());
                 taken.secrets.insert(key.into(), Secret::new(text));
-                wipe(key);
+                inherited::wipe_variable(key);
             }
         }
         taken
@@ -55,62 +58,42 @@ impl Environment {
         taken
     }
 
+    /// Takes values over in place of those that were handed over for the same slots before.
+    ///
+    /// # Errors
+    ///
+    /// The first slot that has its value from the environment; then nothing is taken.
+    pub fn hand_over(&self, values: Handed) -> Result<(), SlotName> {
+        let elsewhere = |name: &SlotName| self.secret(name).is_some() || self.path(name).is_some();
+        if let Some(name) = values.names().find(|name| elsewhere(name)) {
+            return Err(name.clone());
+        }
+        self.handed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(values);
+        Ok(())
+    }
+
+    /// The value of the slot's own variable.
     pub(super) fn secret(&self, name: &SlotName) -> Option<Secret> {
         self.secrets.get(name.as_str()).cloned()
     }
 
-    pub(super) fn path(&self, variable: &str) -> Option<PathBuf> {
-        self.paths.get(variable).cloned()
+    /// The file that the slot's `_FILE` variable names.
+    pub(super) fn path(&self, name: &SlotName) -> Option<PathBuf> {
+        self.paths.get(&name.file_variable()).cloned()
+    }
+
+    /// The value that was handed over last.
+    pub fn handed(&self, name: &SlotName) -> Option<Secret> {
+        self.handed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
     }
 }
 
 fn is_slot(key: &str, named: &[&str]) -> bool {
     key.starts_with(SLOT_PREFIX) || named.contains(&key)
-}
-
-/// Overwrites a variable's value in the block that the kernel shows.
-#[cfg(target_os = "linux")]
-#[expect(
-    unsafe_code,
-    reason = "the environment block can be overwritten through its raw pointers only"
-)]
-fn wipe(key: &str) {
-    use std::ffi::{CStr, c_char};
-    unsafe extern "C" {
-        static environ: *const *mut c_char;
-    }
-    // SAFETY: `environ` is a null-terminated array of C strings. The caller promises that no other thread runs yet, so
-    // none reads or changes it meanwhile. Only bytes between `=` and the terminating NUL are written, through the
-    // pointers that the C library itself handed out for a block that is mapped writable.
-    unsafe {
-        let mut entry = environ;
-        while !entry.is_null() && !(*entry).is_null() {
-            let length = CStr::from_ptr(*entry).count_bytes();
-            let bytes = std::slice::from_raw_parts_mut((*entry).cast::<u8>(), length);
-            if let Some([b'=', value @ ..]) = bytes.strip_prefix_mut(key.as_bytes()) {
-                zeroize::Zeroize::zeroize(value);
-            }
-            entry = entry.add(1);
-        }
-    }
-}
-
-/// Elsewhere no file shows the block; the variable is left as it is.
-#[cfg(not(target_os = "linux"))]
-fn wipe(_key: &str) {}
-
-#[cfg(target_os = "linux")]
-trait StripPrefixMut {
-    fn strip_prefix_mut(&mut self, prefix: &[u8]) -> Option<&mut [u8]>;
-}
-
-#[cfg(target_os = "linux")]
-impl StripPrefixMut for [u8] {
-    fn strip_prefix_mut(&mut self, prefix: &[u8]) -> Option<&mut [u8]> {
-        if self.starts_with(prefix) {
-            self.get_mut(prefix.len()..)
-        } else {
-            None
-        }
-    }
 }

@@ -14,7 +14,8 @@ impl Secret {
         Self(Zeroizing::new(text.into()))
     }
 
-    /// The text itself: for the one place that makes the header, and for what must look inside (a JWT's expiry).
+    /// The text itself: for the one place that makes the header, for the line that hands a sidecar its slots, and for
+    /// what must look inside (a JWT's expiry).
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -100,19 +100,24 @@ pub enum Source {
     Environment,
     /// The file that the variable `NAME_FILE` names.
     File(PathBuf),
+    /// The launcher, through a descriptor.
+    Handed,
 }
 
 impl Slot {
     fn open(name: &SlotName, environment: &Environment, now: SystemTime) -> Result<Self, Unusable> {
-        let file = environment.path(&name.file_variable());
-        let (source, secret) = match (environment.secret(name), file) {
-            (Some(_), Some(_)) => return Err(Unusable::BothForms),
-            (None, None) => return Err(Unusable::Missing),
-            (Some(secret), None) => (Source::Environment, secret),
-            (None, Some(path)) => {
+        let variable = environment.secret(name);
+        let file = environment.path(name);
+        let (source, secret) = match (variable, file, environment.handed(name)) {
+            (None, None, None) => return Err(Unusable::Missing),
+            (Some(secret), None, None) => (Source::Environment, secret),
+            (None, None, Some(secret)) => (Source::Handed, secret),
+            (None, Some(path), None) => {
                 let secret = read_file(&path)?;
                 (Source::File(path), secret)
             }
+            (Some(_), Some(_), _) => return Err(Unusable::BothForms),
+            (_, _, Some(_)) => return Err(Unusable::HandedToo),
         };
         let held = Held::new(secret)?;
         held.check_expiry(now)?;
@@ -164,12 +169,15 @@ impl Slot {
         }
     }
 
-    /// Reads a file slot again; a slot of the environment stays as it is. Blocking.
-    pub fn refresh(&self) -> Refreshed {
-        let Source::File(path) = &self.source else {
-            return Refreshed::Unchanged;
+    /// Reads a file slot again, and takes over what was handed over since; a slot of the environment stays as it is.
+    /// Blocking, and for one caller at a time.
+    pub fn refresh(&self, environment: &Environment) -> Refreshed {
+        let read = match &self.source {
+            Source::Environment => return Refreshed::Unchanged,
+            Source::File(path) => read_file(path),
+            Source::Handed => environment.handed(&self.name).ok_or(Unusable::Missing),
         };
-        let read = read_file(path).and_then(Held::new);
+        let read = read.and_then(Held::new);
         let new = match (&**self.state.load(), read) {
             (State::Held(old), Ok(new)) if old.secret == new.secret => return Refreshed::Unchanged,
             (State::Gone(old), Err(new)) if *old == new => return Refreshed::Unchanged,
@@ -207,7 +215,7 @@ pub enum Refreshed {
 impl Held {
     fn new(secret: Secret) -> Result<Self, Unusable> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        check_text(secret.expose())?;
+        check_value(secret.expose())?;
         let expiry = match jwt::expiry(secret.expose()) {
             Ok(expiry) => Some(expiry.time()),
             // A JWT without `exp`, or no JWT at all: there is no expiry to hold it to.
@@ -295,12 +303,15 @@ pub struct InvalidSlotName;
 /// Why a slot cannot be used. Never says anything about the value itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
-    /// Neither the variable nor its `_FILE` form is set.
+    /// Neither the variable nor its `_FILE` form is set, and it was not handed over.
     #[error("is not set")]
     Missing,
     /// The variable and its `_FILE` form.
     #[error("is given both as a value and as a file")]
     BothForms,
+    /// One of the two, and on the launcher's descriptor.
+    #[error("is handed over through --slots-fd, and given in the environment too")]
+    HandedToo,
     /// Nothing in it.
     #[error("is empty")]
     Empty,
@@ -337,7 +348,12 @@ fn ago(expiry: SystemTime) -> String {
     }
 }
 
-fn check_text(text: &str) -> Result<(), Unusable> {
+/// Whether a text can be a slot's value: visible ASCII, not empty, without its scheme in front.
+///
+/// # Errors
+///
+/// [`Unusable`] says what it is, and nothing of the text.
+pub fn check_value(text: &str) -> Result<(), Unusable> {
     if text.is_empty() {
         return Err(Unusable::Empty);
     }

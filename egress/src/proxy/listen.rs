@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -24,8 +24,8 @@ use crate::route::target::Via;
 pub enum Listener {
     /// TCP.
     Tcp(TcpListener),
-    /// A Unix socket, with its path.
-    Unix(UnixListener, PathBuf),
+    /// A Unix socket, with the file that is removed at the end.
+    Unix(UnixListener, Option<PathBuf>),
 }
 
 impl std::fmt::Display for Listener {
@@ -35,7 +35,12 @@ impl std::fmt::Display for Listener {
                 Ok(address) => address.fmt(f),
                 Err(_) => f.write_str("?"),
             },
-            Self::Unix(_, path) => write!(f, "unix:{}", path.display()),
+            Self::Unix(_, Some(path)) => write!(f, "unix:{}", path.display()),
+            Self::Unix(listener, None) => {
+                let address = listener.local_addr().ok();
+                let path = address.as_ref().and_then(|address| address.as_pathname());
+                write!(f, "unix:{}", path.unwrap_or(Path::new("")).display())
+            }
         }
     }
 }
@@ -175,7 +180,7 @@ impl Unlink {
     fn of(listener: &Listener) -> Option<Self> {
         match listener {
             Listener::Tcp(_) => None,
-            Listener::Unix(_, path) => Some(Self(path.clone())),
+            Listener::Unix(_, path) => path.clone().map(Self),
         }
     }
 }

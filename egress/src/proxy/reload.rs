@@ -11,7 +11,8 @@ use super::State;
 use super::connect::denied;
 use super::reject::{Cause, Reject};
 use crate::config::{self, Fault, Faults};
-use crate::credential::{Environment, Lease, Refreshed, Unusable};
+use crate::credential::handed::Handed;
+use crate::credential::{Environment, Lease, Refreshed, SlotName, Unusable};
 use crate::policy::{Lasting, Policy};
 use crate::route::target::{Origin, Scheme};
 use crate::route::{Injection, Permit, RouteId, Routes, Tls};
@@ -25,7 +26,7 @@ pub struct Source {
     pub environment: Environment,
     /// The faults of the last reload, where it failed.
     pub last_fault: Mutex<Option<String>>,
-    /// One reload at a time.
+    /// One reload, or one look at the slots, at a time.
     pub turn: Mutex<()>,
 }
 
@@ -108,12 +109,29 @@ impl State {
         ))
     }
 
-    /// Reads file slots again. Blocking.
+    /// Takes slot values over from the launcher: they are in force when this returns. Blocking.
+    ///
+    /// # Errors
+    ///
+    /// A slot that has its value from elsewhere. Then nothing is taken.
+    pub fn hand_over(&self, values: Handed) -> Result<(), SlotName> {
+        self.source.environment.hand_over(values)?;
+        self.refresh_slots();
+        Ok(())
+    }
+
+    /// Looks again where each slot's value comes from. Blocking.
     pub fn refresh_slots(&self) {
+        // Of two that look at once, the slower one would put the older value back.
+        let _turn = self
+            .source
+            .turn
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let policy = self.policy.load_full();
         let mut changed = false;
         for slot in policy.slots.iter() {
-            match slot.refresh() {
+            match slot.refresh(&self.source.environment) {
                 Refreshed::Unchanged => continue,
                 Refreshed::Rotated => {
                     tracing::info!(slot = %slot.name(), "the slot's value was rotated")
