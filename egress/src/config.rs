@@ -4,15 +4,19 @@
 
 pub mod agents;
 mod authority;
+mod conflicts;
 mod document;
 mod fault;
 mod fields;
+mod keys;
 pub mod manifest;
 mod paths;
+pub mod presets;
 pub mod render;
 mod report;
 mod routes_file;
 mod rule;
+mod source;
 mod values;
 
 pub use fault::{Fault, Faults, Related, Span};

@@ -28,9 +28,14 @@ impl Authorities {
         }
     }
 
+    /// Where a file of this name is.
+    pub(super) fn path_of(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
     /// The certificates of a file, in its order.
     pub(super) fn load(&mut self, name: &str) -> Result<Vec<CertificateDer<'static>>, Unusable> {
-        let path = self.directory.join(name);
+        let path = self.path_of(name);
         self.read
             .entry(name.to_owned())
             .or_insert_with(|| read(&path))

@@ -4,6 +4,7 @@
 
 use super::document::{Entry, Node, Scalar, ScalarKind, Value};
 use super::fault::{Fault, Span, shown};
+use super::keys::{Keys, Unknown};
 
 /// The keys of a map, each once.
 #[derive(Debug)]
@@ -19,24 +20,6 @@ pub(super) struct Field<'d> {
     pub(super) name: &'static str,
     pub(super) key: Span,
     pub(super) node: &'d Node<'d>,
-}
-
-/// Which keys a map may have.
-pub(super) struct Keys {
-    /// What the map is: `a route`.
-    pub(super) of: &'static str,
-    /// Its keys.
-    pub(super) known: &'static [&'static str],
-    /// What is known about an unknown key, where that is more than the known key that looks most like it.
-    pub(super) unknown: fn(&str) -> Option<Unknown>,
-}
-
-/// What an unknown key may be.
-pub(super) enum Unknown {
-    /// Another name for a known key.
-    Meant(&'static str),
-    /// Something that has a hint of its own.
-    Hint(String),
 }
 
 impl<'d> Fields<'d> {
@@ -59,13 +42,13 @@ impl<'d> Fields<'d> {
                 );
                 continue;
             }
-            let Some(name) = keys.known.iter().copied().find(|known| known == text) else {
-                let probable =
-                    (keys.unknown)(text).or_else(|| closest(text, keys.known).map(Unknown::Meant));
-                if let Some(Unknown::Meant(known)) = &probable {
-                    meant.push(*known);
+            let Some(name) = keys.names().find(|known| known == text) else {
+                match keys.unknown(text) {
+                    Unknown::ReadOver => continue,
+                    Unknown::Meant(known) => meant.push(known),
+                    Unknown::Hint(_) => {}
                 }
-                faults.push(unknown(span, text, probable, keys));
+                faults.push(unknown(span, text, keys));
                 continue;
             };
             if let Some(first) = fields.iter().find(|field| field.name == name) {
@@ -88,21 +71,24 @@ impl<'d> Fields<'d> {
         self.found.iter().find(|field| field.name == name).copied()
     }
 
+    /// The keys that are there, in the order of the text.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Field<'d>> {
+        self.found.iter().copied()
+    }
+
     /// Whether a key is missing, and does not seem to be there under a wrong name, which has its fault already.
     pub(super) fn lacks(&self, name: &str) -> bool {
         self.find(name).is_none() && !self.meant.contains(&name)
     }
 }
 
-fn unknown(span: Span, text: &str, probable: Option<Unknown>, keys: &Keys) -> Fault {
-    let hint = match probable {
-        Some(Unknown::Meant(known)) => format!("did you mean `{known}`?"),
-        Some(Unknown::Hint(hint)) => hint,
-        None => format!("{} has the keys {}", keys.of, listed(keys.known)),
+fn unknown(span: Span, text: &str, keys: &Keys) -> Fault {
+    let fault = Fault::new(span, format!("unknown key {}", shown(text))).key(text);
+    let fault = match keys.unknown(text) {
+        Unknown::Meant(known) => fault.hint(format!("did you mean `{known}`?")),
+        Unknown::Hint(hint) => fault.hint(hint),
+        Unknown::ReadOver => fault,
     };
-    let fault = Fault::new(span, format!("unknown key {}", shown(text)))
-        .key(text)
-        .hint(hint);
     // Someone who writes `token: ...` may well have put the token itself behind it.
     let lower = text.to_ascii_lowercase();
     if ["token", "secret", "passw", "credential", "api_key", "auth"]

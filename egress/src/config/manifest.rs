@@ -1,24 +1,54 @@
-//! The manifest: what an operator writes about bottles and the agents in them.
+//! The manifest: what an operator writes about bottles and the agents in them. Like a routes file, it is right as a whole
+//! or not at all, and all of its faults are told at once.
+//!
+//! Only what concerns the way out is read. What other parts of a sandbox keep in the same file is read over.
+
+mod forwarding;
+mod reader;
 
 use std::path::Path;
+use std::sync::Arc;
 
-use super::fault::Faults;
-use super::render::Rendered;
+use super::fault::{Fault, Faults};
+use super::fields::{closest, listed};
+use super::keys::{Form, Key, Keys, Others, Unknown};
+use super::rule;
+use super::rule::manifest::Auth;
+use super::source::Source;
+use crate::route::Rule;
 
 /// A manifest without a fault.
 #[derive(Clone, Debug)]
 pub struct Manifest {
+    name: Arc<str>,
     bottles: Vec<Bottle>,
+    /// Agents, each with its bottle's place in the list.
+    agents: Vec<(String, usize)>,
 }
 
-/// Reads a manifest from disk: YAML, JSON, or the front matter of a Markdown file.
+/// Reads a manifest from disk: YAML, JSON, or the front matter of a Markdown file. `-` is standard input.
 ///
 /// # Errors
 ///
-/// Everything that is wrong with it.
+/// Everything that is wrong with it, in every bottle, and with what the bottles render to.
 pub fn read(path: &Path) -> Result<Manifest, Faults> {
-    let _ = path;
-    todo!()
+    match Source::read(path, "manifest") {
+        Ok(source) => reader::read(&source),
+        Err(fault) => Err(Faults::new(path.display().to_string(), "", vec![*fault])),
+    }
+}
+
+/// Reads the text of a manifest. `directory` is what the names of other files in it are relative to.
+///
+/// # Errors
+///
+/// As [`read`].
+pub fn parse(name: &str, text: &str, directory: &Path) -> Result<Manifest, Faults> {
+    reader::read(&Source {
+        name: name.into(),
+        text: text.into(),
+        directory: directory.into(),
+    })
 }
 
 impl Manifest {
@@ -26,10 +56,66 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// A name that nothing has, or no name where there are several bottles, with the names there are.
+    /// A name that nothing has, or no name where there is not exactly one bottle, with the names there are.
     pub fn bottle(&self, name: Option<&str>) -> Result<&Bottle, Faults> {
-        let _ = (name, &self.bottles);
-        todo!()
+        let Some(name) = name else {
+            return match self.bottles.as_slice() {
+                [only] => Ok(only),
+                [] => Err(self.fault("the manifest has no bottles", "write `bottles: {dev: {}}`")),
+                several => Err(self.fault(
+                    format!("the manifest has {} bottles", several.len()),
+                    format!("name one of them: {}", listed(&self.names())),
+                )),
+            };
+        };
+        let agent = || {
+            let (_, bottle) = self.agents.iter().find(|(agent, _)| agent == name)?;
+            self.bottles.get(*bottle)
+        };
+        let bottle = self.bottles.iter().find(|bottle| bottle.name == name);
+        bottle.or_else(agent).ok_or_else(|| {
+            let names = self.names();
+            self.fault(
+                format!(
+                    "no bottle and no agent has the name {}",
+                    super::fault::shown(name)
+                ),
+                match closest(name, &names) {
+                    Some(meant) => format!("did you mean `{meant}`?"),
+                    None => format!("there are {}", listed(&names)),
+                },
+            )
+        })
+    }
+
+    /// The bottles, in the order of the file.
+    pub fn bottles(&self) -> &[Bottle] {
+        &self.bottles
+    }
+
+    /// The agents, each with its bottle's name, in the order of the file.
+    pub fn agents(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.agents.iter().filter_map(|(agent, bottle)| {
+            let bottle = self.bottles.get(*bottle)?;
+            Some((agent.as_str(), bottle.name.as_str()))
+        })
+    }
+
+    /// The names of bottles, and then of agents that are called otherwise.
+    fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        let bottles = self.bottles.iter().map(|bottle| bottle.name.as_str());
+        for name in bottles.chain(self.agents.iter().map(|(agent, _)| agent.as_str())) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    fn fault(&self, problem: impl Into<String>, hint: impl Into<String>) -> Faults {
+        let fault = Fault::of_file(problem).hint(hint);
+        Faults::new(self.name.clone(), "", vec![fault])
     }
 }
 
@@ -40,17 +126,23 @@ pub struct Bottle {
     pub name: String,
     /// Which agent it is for.
     pub provider: Provider,
+    /// The manifest's name without its directory.
+    pub(super) file: String,
+    /// Its routes, with those of its presets and of the forwarded login.
+    pub(super) routes: Vec<Route>,
 }
 
-impl Bottle {
-    /// The routes file of the bottle, and what its slots stand for.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with the routes file, where that could not be told from the manifest alone.
-    pub fn render(&self) -> Result<Rendered, Faults> {
-        todo!()
-    }
+/// A route of a bottle.
+#[derive(Clone, Debug)]
+pub(super) struct Route {
+    /// What it says, but for its injection: slots are given out at rendering.
+    pub(super) rule: Rule,
+    /// Its credential.
+    pub(super) auth: Option<Auth>,
+    /// What it is marked with.
+    pub(super) roles: Vec<String>,
+    /// The absolute path of its PEM file.
+    pub(super) upstream_ca: Option<String>,
 }
 
 /// The agent that a bottle is for.
@@ -78,4 +170,126 @@ pub enum Template {
     Opencode,
     /// Another one.
     Custom,
+}
+
+const TEMPLATES: [(&str, Template); 5] = [
+    ("claude", Template::Claude),
+    ("codex", Template::Codex),
+    ("gemini", Template::Gemini),
+    ("opencode", Template::Opencode),
+    ("custom", Template::Custom),
+];
+
+/// The keys of the file.
+pub(super) static KEYS: Keys = Keys {
+    one_of: &["bottles"],
+    unknown: |key| {
+        Some(match key {
+            "routes" => Unknown::Hint(
+                "routes stand in a bottle: `bottles: {dev: {egress: {routes: [...]}}}`; a file of routes alone is a routes file".into(),
+            ),
+            "egress" | "agent_provider" => {
+                Unknown::Hint(format!("`{key}` stands in a bottle: `bottles: {{dev: {{{key}: ...}}}}`"))
+            }
+            _ => return misspelt(key, &["bottles", "agents"]),
+        })
+    },
+    others: Others::ReadOver,
+    ..Keys::new(
+        "a manifest",
+        &[&[
+            Key {
+                name: "bottles",
+                form: Form::Named(&BOTTLE_KEYS),
+                about: "Sandboxes by name",
+            },
+            Key {
+                name: "agents",
+                form: Form::Named(&AGENT_KEYS),
+                about: "Agents by name, each in a bottle",
+            },
+        ]],
+    )
+};
+
+static BOTTLE_KEYS: Keys = Keys {
+    unknown: |key| {
+        Some(match key {
+            "routes" => {
+                Unknown::Hint("routes stand under `egress`: `egress: {routes: [...]}`".into())
+            }
+            "template" | "forward_host_credentials" => {
+                Unknown::Hint(format!("`{key}` stands under `agent_provider`"))
+            }
+            _ => return misspelt(key, &["egress", "agent_provider"]),
+        })
+    },
+    others: Others::ReadOver,
+    ..Keys::new(
+        "a bottle",
+        &[&[
+            Key {
+                name: "agent_provider",
+                form: Form::Map(&PROVIDER_KEYS),
+                about: "Which agent the bottle is for",
+            },
+            Key {
+                name: "egress",
+                form: Form::Map(&EGRESS_KEYS),
+                about: "What the agent may reach",
+            },
+        ]],
+    )
+};
+
+static AGENT_KEYS: Keys = Keys {
+    one_of: &["bottle"],
+    others: Others::ReadOver,
+    unknown: |key| misspelt(key, &["bottle"]),
+    ..Keys::new(
+        "an agent",
+        &[&[Key {
+            name: "bottle",
+            form: Form::Written,
+            about: "The name of the agent's bottle",
+        }]],
+    )
+};
+
+static PROVIDER_KEYS: Keys = Keys::new(
+    "`agent_provider`",
+    &[&[
+        Key {
+            name: "template",
+            form: Form::Word(|| TEMPLATES.iter().map(|(word, _)| *word).collect()),
+            about: "The kind of agent; left out: claude",
+        },
+        Key {
+            name: "dockerfile",
+            form: Form::Text,
+            about: "A Dockerfile of your own",
+        },
+        Key {
+            name: "forward_host_credentials",
+            form: Form::Flag,
+            about: "Whether the host's Codex login is lent to the agent; left out: false",
+        },
+    ]],
+);
+
+static EGRESS_KEYS: Keys = Keys::new(
+    "`egress`",
+    &[&[Key {
+        name: "routes",
+        form: Form::Maps(&rule::keys::MANIFEST_KEYS),
+        about: "The routes; a request that none of them admits is denied",
+    }]],
+);
+
+/// A key that is one slip away from one of ours. Others belong to other parts of the sandbox; but to read over this one
+/// would be to read over what was meant for us.
+fn misspelt(key: &str, known: &[&'static str]) -> Option<Unknown> {
+    let folded = key.to_ascii_lowercase().replace('-', "_");
+    let near = |word: &&&str| strsim::damerau_levenshtein(&folded, word) <= 1;
+    known.iter().find(near).map(|word| Unknown::Meant(word))
 }

@@ -2,7 +2,8 @@
 
 use super::document::{Entry, Node, Value};
 use super::fault::{Fault, Span, shown};
-use super::fields::{Field, Fields, Keys};
+use super::fields::{Field, Fields};
+use super::keys::{Form, Key, Keys};
 use super::values::repeated;
 use crate::route::path::{InvalidPath, PathPattern};
 
@@ -102,8 +103,14 @@ fn regex(
     }
 }
 
-const PATTERN_KEYS: Keys = Keys {
-    of: "a path pattern",
-    known: &["regex"],
-    unknown: |_| None,
+pub(super) static PATTERN_KEYS: Keys = Keys {
+    one_of: &["regex"],
+    ..Keys::new(
+        "a path pattern",
+        &[&[Key {
+            name: "regex",
+            form: Form::Text,
+            about: "A regular expression that covers the whole path",
+        }]],
+    )
 };

@@ -3,27 +3,21 @@
 //! [`read`] takes in what there is, [`Draft`] knows everything that is wrong with it, and only what has no fault becomes
 //! a [`RoutesFile`] or a [`Policy`].
 
-use std::collections::HashMap;
-use std::collections::hash_map;
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::authority::Authorities;
+use super::conflicts;
 use super::document::{self, Node, ScalarKind, Value};
-use super::fault::{Fault, Faults, Span};
-use super::fields::{Fields, Keys, Unknown};
+use super::fault::{Fault, Faults};
+use super::fields::Fields;
+use super::keys::{Form, Key, Keys, Unknown};
 use super::rule::{self, Entry};
+use super::source::Source;
 use crate::credential::{Environment, SlotName, Slots, Unusable};
 use crate::policy::{self, Policy};
-use crate::route::host::HostPattern;
-use crate::route::target::Scheme;
-use crate::route::{Line, Routes, Rule, Tls};
-
-/// The largest routes file, in bytes: room for more than 100,000 routes.
-const MAX_BYTES: u64 = 16 * 1024 * 1024;
+use crate::route::{Line, Rule};
 
 /// A routes file without a fault.
 #[derive(Clone, Debug)]
@@ -56,48 +50,13 @@ pub fn parse(name: &str, text: &str, directory: &Path) -> Result<Vec<(Rule, Line
 
 /// Reads a routes file from disk, whatever is wrong with it.
 pub fn read(path: &Path) -> Draft {
-    let name = path.display().to_string();
-    match read_text(path) {
-        Ok(text) => {
-            let directory = path.parent().unwrap_or(Path::new("."));
-            Draft::parse(&name, text.into(), directory)
-        }
+    match Source::read(path, "routes file") {
+        Ok(source) => Draft::of(&source),
         Err(fault) => Draft {
             faults: vec![*fault],
-            ..Draft::empty(&name)
+            ..Draft::empty(&path.display().to_string())
         },
     }
-}
-
-fn read_text(path: &Path) -> Result<String, Box<Fault>> {
-    let fault = |problem: String| Box::new(Fault::of_file(problem));
-    let failed = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => fault("the routes file does not exist".into()),
-        _ => fault(format!(
-            "the routes file cannot be read: {}",
-            super::reason(&error)
-        )),
-    };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(failed)?;
-    file.take(MAX_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(fault(format!(
-            "the routes file is larger than {MAX_BYTES} bytes"
-        )));
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        let valid = error.utf8_error().valid_up_to();
-        let line = 1 + error
-            .as_bytes()
-            .iter()
-            .take(valid)
-            .filter(|byte| **byte == b'\n')
-            .count();
-        fault(format!("the routes file is not UTF-8, in line {line}"))
-    })
 }
 
 /// What was found in a routes file, with everything that is wrong with it.
@@ -109,9 +68,8 @@ pub struct Draft {
     faults: Vec<Fault>,
 }
 
-const KEYS: Keys = Keys {
-    of: "a routes file",
-    known: &["routes"],
+pub(super) static KEYS: Keys = Keys {
+    one_of: &["routes"],
     unknown: |key| {
         Some(Unknown::Hint(match key {
             "bottles" | "agents" => {
@@ -121,6 +79,14 @@ const KEYS: Keys = Keys {
             _ => return None,
         }))
     },
+    ..Keys::new(
+        "a routes file",
+        &[&[Key {
+            name: "routes",
+            form: Form::Maps(&rule::keys::KEYS),
+            about: "What the agent may reach; a request that no route admits is denied",
+        }]],
+    )
 };
 
 impl Draft {
@@ -131,6 +97,11 @@ impl Draft {
             entries: Vec::new(),
             faults: Vec::new(),
         }
+    }
+
+    /// Reads a file's text.
+    pub(super) fn of(source: &Source) -> Self {
+        Self::parse(&source.name, source.text.clone(), &source.directory)
     }
 
     /// Reads a text.
@@ -147,8 +118,7 @@ impl Draft {
                 .entries
                 .extend(rule::read(node, &mut authorities, faults));
         }
-        check_tls(&draft.entries, faults);
-        check_ties(&draft.entries, faults);
+        conflicts::check(&draft.entries.iter().collect::<Vec<_>>(), faults);
         draft
     }
 
@@ -207,7 +177,7 @@ impl Draft {
                     // The draft has looked for ties already, so this is never reached; it is told all the same.
                     let span = self.entries.iter().find(|entry| entry.line == tie.second);
                     let span = span.map(|entry| entry.span).unwrap_or_default();
-                    tie_fault(span, tie.first)
+                    conflicts::tie_fault(span, tie.first)
                 }
             });
             Faults::new(self.name.clone(), self.source.clone(), faults.collect())
@@ -296,62 +266,6 @@ fn routes_of<'d>(root: Option<&'d Node<'d>>, faults: &mut Vec<Fault>) -> &'d [No
     };
     faults.push(fault);
     &[]
-}
-
-/// One host and port cannot be looked into for one route and passed through for another: the tunnel is the same.
-fn check_tls(entries: &[Entry], faults: &mut Vec<Fault>) {
-    let mut modes: HashMap<(&HostPattern, Scheme, u16), (Tls, &Entry)> = HashMap::new();
-    for entry in entries {
-        let Some(rule) = &entry.rule else { continue };
-        let first = match modes.entry((&rule.host, rule.scheme, rule.port)) {
-            hash_map::Entry::Vacant(vacant) => {
-                vacant.insert((rule.tls, entry));
-                continue;
-            }
-            hash_map::Entry::Occupied(first) => *first.get(),
-        };
-        if first.0 == rule.tls {
-            continue;
-        }
-        let problem = format!("routes for {}:{} differ in `tls`", rule.host, rule.port);
-        faults.push(
-            Fault::new(entry.tls.unwrap_or(entry.span), problem)
-                .key("tls")
-                .hint("a tunnel to one host and port is either intercepted or passed through; make them alike")
-                .related(first.1.line, format!("the first route for {}", rule.host)),
-        );
-    }
-}
-
-/// Routes of equal rank that may admit the same request.
-fn check_ties(entries: &[Entry], faults: &mut Vec<Fault>) {
-    // Numbers in place of lines: in a file that is one line of JSON, a line would not tell its routes apart.
-    let numbered = (0..)
-        .zip(entries)
-        .filter_map(|(number, entry): (Line, &Entry)| Some((entry.rule.clone()?, number)));
-    let Err(ties) = Routes::new(numbered.collect(), None) else {
-        return;
-    };
-    for tie in ties {
-        let at = |number: Line| entries.get(number as usize);
-        let (Some(first), Some(second)) = (at(tie.first), at(tie.second)) else {
-            continue;
-        };
-        // Two that differ in `tls` have that fault, which is the same mistake.
-        if first.tls_mode() == second.tls_mode() {
-            faults.push(tie_fault(second.span, first.line));
-        }
-    }
-}
-
-fn tie_fault(second: Span, first: Line) -> Fault {
-    let problem = format!(
-        "this route and the one in line {first} may admit the same request with equal rank"
-    );
-    Fault::new(second, problem)
-        .key("host")
-        .hint("remove one of the two, or tell them apart by `path_allowlist`, `methods` or `query`")
-        .related(first, "the other route")
 }
 
 fn named(entry: &Entry) -> String {

@@ -1,17 +1,20 @@
 //! One route of a file: its keys, and whether they fit together.
 
-use http::header;
+mod credential;
+pub(super) mod keys;
+pub(super) mod manifest;
 
+use self::keys::{KEYS, SCHEMES, TLS_MODES};
 use super::authority::Authorities;
-use super::document::{Node, Value};
+use super::document::{self, Node, Value};
 use super::fault::{Fault, Span, shown};
-use super::fields::{Field, Fields, Keys, Unknown};
+use super::fields::{Field, Fields};
 use super::{paths, values};
 use crate::credential::SlotName;
 use crate::route::host::{Host, HostPattern};
 use crate::route::path::{EncodedSlash, PathPattern};
 use crate::route::target::Scheme;
-use crate::route::{AuthScheme, Injection, Line, Rule, Tls};
+use crate::route::{Line, Rule, Tls};
 
 /// A route of a file, as far as it could be read.
 #[derive(Debug)]
@@ -36,90 +39,64 @@ impl Entry {
     }
 }
 
-const KEYS: Keys = Keys {
-    of: "a route",
-    known: &[
-        "host",
-        "path_allowlist",
-        "auth_scheme",
-        "token_env",
-        "methods",
-        "query",
-        "port",
-        "auth_header",
-        "auth_user",
-        "tls",
-        "websocket",
-        "encoded_slash",
-        "scheme",
-        "insecure_inject",
-        "ssrf_ip_allowlist",
-        "connect_to",
-        "upstream_ca",
-        "description",
-    ],
-    unknown: unknown_key,
-};
-
-fn unknown_key(key: &str) -> Option<Unknown> {
-    let meant = match key {
-        "websocket_extensions" | "cookies" | "query_credentials" | "redact" => {
-            return Some(Unknown::Hint(format!(
-                "`{key}` is not supported by this version"
-            )));
-        }
-        "auth" | "role" | "pipelock" => {
-            return Some(Unknown::Hint(format!(
-                "`{key}` belongs in a manifest; a routes file has `auth_scheme` and `token_env`"
-            )));
-        }
-        "path" | "paths" | "path_prefix" | "allow" | "allowlist" => "path_allowlist",
-        "token" | "slot" | "env" | "token_ref" | "credential" => "token_env",
-        "header" => "auth_header",
-        "user" | "username" => "auth_user",
-        "ws" | "upgrade" => "websocket",
-        "ca" | "ca_file" | "cacert" => "upstream_ca",
-        "domain" | "hostname" => "host",
-        "resolve" => "connect_to",
-        _ => return None,
-    };
-    Some(Unknown::Meant(meant))
-}
-
-/// Reads a route.
+/// Reads a route of a routes file.
 pub(super) fn read(
     node: &Node<'_>,
     authorities: &mut Authorities,
     faults: &mut Vec<Fault>,
 ) -> Option<Entry> {
-    let map = match &node.value {
-        Value::Map(map) => map,
-        Value::Refused => return None,
+    let before = faults.len();
+    let fields = Fields::read(map_of(node, faults)?, &KEYS, faults);
+    let (injection, slot) = credential::injection(&fields, faults);
+    let mut entry = read_rest(&fields, node.span, authorities, faults);
+    entry.slot = slot;
+    entry.rule = entry.rule.filter(|_| faults.len() == before);
+    if let Some(rule) = &mut entry.rule {
+        rule.injection = injection;
+    }
+    Some(entry)
+}
+
+/// The keys of a route.
+pub(super) fn map_of<'d>(
+    node: &'d Node<'d>,
+    faults: &mut Vec<Fault>,
+) -> Option<&'d [document::Entry<'d>]> {
+    match &node.value {
+        Value::Map(map) => Some(map),
+        Value::Refused => None,
         _ => {
             faults.push(
                 Fault::new(node.span, "a route must be a map with a `host`")
                     .key("routes")
                     .hint("write `- host: api.example.com`"),
             );
-            return None;
+            None
         }
-    };
+    }
+}
+
+/// Everything about a route but its credential, of which both kinds of file speak in their own way.
+pub(super) fn read_rest(
+    fields: &Fields<'_>,
+    route: Span,
+    authorities: &mut Authorities,
+    faults: &mut Vec<Fault>,
+) -> Entry {
     let before = faults.len();
-    let fields = Fields::read(map, &KEYS, faults);
-    let host = read_host(&fields, node.span, faults);
-    let parts = Parts::read(&fields, faults);
-    let (injection, slot) = read_injection(&fields, faults);
-    check_scheme(&fields, host.as_ref(), &parts, faults);
-    check_passthrough(&fields, &parts, faults);
-    let (paths, query) = read_conditions(&fields, &parts, faults);
-    let methods = read_optional(&fields, "methods", values::methods, faults);
-    let ssrf_ip_allowlist = read_optional(&fields, "ssrf_ip_allowlist", values::networks, faults);
-    let connect_to = read_optional(&fields, "connect_to", values::connect_to, faults);
+    let host = read_host(fields, route, faults);
+    let parts = Parts::read(fields, faults);
+    check_scheme(fields, host.as_ref(), &parts, faults);
+    check_passthrough(fields, &parts, faults);
+    let (paths, query) = read_conditions(fields, &parts, faults);
+    let methods = read_optional(fields, "methods", values::methods, faults);
+    let ssrf_ip_allowlist = read_optional(fields, "ssrf_ip_allowlist", values::networks, faults);
+    let connect_to = read_optional(fields, "connect_to", values::connect_to, faults);
     let upstream_ca = fields
         .find("upstream_ca")
         .and_then(|field| read_authorities(field, authorities, faults));
     let description = read_optional(
-        &fields,
+        fields,
         "description",
         |field, faults| field.written(field.node, faults).map(str::to_owned),
         faults,
@@ -133,7 +110,7 @@ pub(super) fn read(
             paths,
             methods,
             query: query.unwrap_or_default(),
-            injection,
+            injection: None,
             tls,
             websocket,
             encoded_slash,
@@ -143,16 +120,14 @@ pub(super) fn read(
             description,
         },
     );
-    Some(Entry {
-        line: node.span.line,
-        span: fields
-            .find("host")
-            .map_or(node.span, |field| field.node.span),
+    Entry {
+        line: route.line,
+        span: fields.find("host").map_or(route, |field| field.node.span),
         host,
-        slot,
+        slot: None,
         tls: fields.find("tls").map(|field| field.node.span),
         rule,
-    })
+    }
 }
 
 /// The keys with a default. `None` is a value with a fault, which no other check is held against.
@@ -167,13 +142,8 @@ struct Parts {
 
 impl Parts {
     fn read(fields: &Fields<'_>, faults: &mut Vec<Fault>) -> Self {
-        let schemes = [("https", Scheme::Https), ("http", Scheme::Http)];
-        let modes = [
-            ("intercept", Tls::Intercept),
-            ("passthrough", Tls::Passthrough),
-        ];
         let scheme = match fields.find("scheme") {
-            Some(field) => values::word(field, &schemes, faults),
+            Some(field) => values::word(field, &SCHEMES, faults),
             None => Some(Scheme::Https),
         };
         let port = match fields.find("port") {
@@ -181,7 +151,7 @@ impl Parts {
             None => scheme.map(Scheme::default_port),
         };
         let tls = match fields.find("tls") {
-            Some(field) => values::word(field, &modes, faults),
+            Some(field) => values::word(field, &TLS_MODES, faults),
             None => Some(Tls::Intercept),
         };
         let mut flag = |name: &str, default: bool| match fields.find(name) {
@@ -232,95 +202,6 @@ fn read_host(fields: &Fields<'_>, route: Span, faults: &mut Vec<Fault>) -> Optio
     values::host(fields.find("host")?, faults)
 }
 
-/// The credential of a route, and its slot also where something else about it is wrong.
-fn read_injection(
-    fields: &Fields<'_>,
-    faults: &mut Vec<Fault>,
-) -> (Option<Injection>, Option<(SlotName, Span)>) {
-    #[derive(Clone, Copy, PartialEq)]
-    enum Form {
-        Bearer,
-        Basic,
-        Token,
-        Raw,
-    }
-    let forms = [
-        ("Bearer", Form::Bearer),
-        ("Basic", Form::Basic),
-        ("token", Form::Token),
-        ("raw", Form::Raw),
-    ];
-    let (scheme_field, slot_field) = (fields.find("auth_scheme"), fields.find("token_env"));
-    match (scheme_field, slot_field) {
-        (Some(scheme), None) if fields.lacks("token_env") => faults.push(
-            Fault::new(scheme.key, "`auth_scheme` without `token_env`")
-                .key("auth_scheme")
-                .hint(
-                    "name the slot that holds the credential, such as `token_env: EGRESS_TOKEN_0`",
-                ),
-        ),
-        (None, Some(slot)) if fields.lacks("auth_scheme") => faults.push(
-            Fault::new(slot.key, "`token_env` without `auth_scheme`")
-                .key("token_env")
-                .hint("add `auth_scheme: Bearer` (or Basic, token, raw)"),
-        ),
-        _ => {}
-    }
-    let form = scheme_field.and_then(|field| values::word(field, &forms, faults));
-    let slot = slot_field.and_then(|field| Some((values::slot(field, faults)?, field.node.span)));
-    let header_field = fields.find("auth_header");
-    let header = match header_field {
-        Some(field) => values::auth_header(field, faults),
-        None => Some(header::AUTHORIZATION),
-    };
-    if let Some(field) = header_field.filter(|_| scheme_field.is_none() && slot_field.is_none()) {
-        faults.push(
-            Fault::new(field.key, "`auth_header` without a credential")
-                .key("auth_header")
-                .hint("add `auth_scheme` and `token_env`, or remove it"),
-        );
-    }
-    let user_field = fields.find("auth_user");
-    let user = user_field.and_then(|field| values::auth_user(field, faults));
-    match (form, user_field) {
-        (Some(Form::Basic), None) if fields.lacks("auth_user") => {
-            if let Some(field) = scheme_field {
-                faults.push(field.fault("`auth_scheme: Basic` without `auth_user`").hint(
-                    "add `auth_user`, such as `x-access-token` for git over HTTPS on GitHub",
-                ));
-            }
-        }
-        (Some(Form::Bearer | Form::Token | Form::Raw), Some(field)) => {
-            faults.push(user_without_basic(field));
-        }
-        (None, Some(field)) if scheme_field.is_none() => faults.push(user_without_basic(field)),
-        _ => {}
-    }
-    let scheme = form.and_then(|form| {
-        Some(match form {
-            Form::Bearer => AuthScheme::Bearer,
-            Form::Basic => AuthScheme::Basic { user: user? },
-            Form::Token => AuthScheme::Token,
-            Form::Raw => AuthScheme::Raw,
-        })
-    });
-    let injection = header
-        .zip(scheme)
-        .zip(slot.clone())
-        .map(|((header, scheme), (slot, _))| Injection {
-            header,
-            scheme,
-            slot,
-        });
-    (injection, slot)
-}
-
-fn user_without_basic(field: Field<'_>) -> Fault {
-    Fault::new(field.key, "`auth_user` without `auth_scheme: Basic`")
-        .key("auth_user")
-        .hint("only Basic has a user part; remove it")
-}
-
 /// What `http` and `https` ask of the rest.
 fn check_scheme(
     fields: &Fields<'_>,
@@ -340,7 +221,9 @@ fn check_scheme(
             }
         }
         Some(Scheme::Http) => {
-            let credential = fields.find("token_env").or(fields.find("auth_scheme"));
+            let credential = ["token_env", "auth_scheme", "auth"]
+                .iter()
+                .find_map(|name| fields.find(name));
             if let Some(field) = credential.filter(|_| parts.insecure_inject == Some(false)) {
                 faults.push(
                     Fault::new(field.key, "the credential would cross the network in plain text, because of `scheme: http`")
@@ -377,6 +260,7 @@ fn check_passthrough(fields: &Fields<'_>, parts: &Parts, faults: &mut Vec<Fault>
         "query",
         "auth_scheme",
         "token_env",
+        "auth",
         "auth_header",
         "auth_user",
         "upstream_ca",
@@ -451,7 +335,7 @@ fn read_authorities(
         Err(error) => {
             let problem = format!("{} {error}", shown(name));
             faults.push(field.fault(problem).hint(
-                "name a PEM file of certificates; a relative name starts at the routes file's directory",
+                "name a PEM file of certificates; a relative name starts at this file's directory",
             ));
             None
         }

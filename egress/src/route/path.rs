@@ -26,6 +26,13 @@ pub struct PathRegex {
     literal: Box<str>,
 }
 
+impl PathRegex {
+    /// The expression, as it was written.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+}
+
 impl PathPattern {
     /// A prefix pattern.
     ///
