@@ -32,7 +32,7 @@ use tokio_util::task::TaskTracker;
 
 use self::listen::{ListenAddress, Place};
 use super::Failure;
-use super::logging::{self, LogFormat};
+use super::logging::{self, LogFilter, LogFormat};
 use crate::admin::{self, AdminAddress};
 use crate::audit::Audit;
 use crate::config::{self, Faults};
@@ -100,7 +100,7 @@ pub struct Args {
         env = "EGRESS_LOG",
         default_value = "info"
     )]
-    log: String,
+    log: LogFilter,
     /// A file descriptor that is told `LISTEN=ADDRESS` for each listener, `CA=` and the root's certificate in base64, and
     /// then `READY=1`
     #[arg(long, value_name = "N")]
@@ -188,7 +188,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     if let Some(lines) = &mut handed {
         slots::first(lines, &environment)?;
     }
-    logging::begin(args.log_format, &args.log);
+    logging::begin(args.log_format, args.log.clone());
     let policy = draft.into_policy(&environment, None, SystemTime::now())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
