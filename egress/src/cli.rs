@@ -9,22 +9,29 @@ pub mod demo;
 pub mod env;
 pub mod explain;
 pub mod man;
+pub mod presets;
 pub mod reload;
+pub mod render_routes;
+pub mod schema;
+pub mod run;
 pub mod serve;
 pub mod status;
 
-mod bundle;
+mod launching;
 mod logging;
+mod output;
 
 use std::fmt;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{ExitCode, ExitStatus};
 
 use clap::{Parser, Subcommand};
+use egress_ca::Root;
 
 use crate::admin;
 use crate::config::{self, Colour, Faults};
+use crate::launch::bundle;
 use crate::route::Routes;
 
 /// Runs the command that the process's arguments name.
@@ -32,10 +39,14 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(args) => serve::run(*args),
         Command::Check(args) => check::run(args).map_err(Failure::runtime),
+        Command::RenderRoutes(args) => render_routes::run(&args),
+        Command::Presets(args) => presets::run(&args),
+        Command::Schema(args) => schema::run(&args),
         Command::Explain(args) => explain::run(args).map_err(Failure::runtime),
         Command::Demo(args) => demo::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Run(args) => run::run(*args),
         Command::Env(args) => env::run(&args),
         Command::Ca(command) => ca::run(&command),
         Command::Codex(command) => return codex::run(&command),
@@ -74,10 +85,18 @@ Exit status: 0 it is so, 1 what was asked about is not so, 2 usage or configurat
 enum Command {
     /// Show the whole thing at work, on this machine alone, and test it on the way
     Demo(demo::Args),
+    /// Run an agent in a box whose only way out is its sidecar
+    Run(Box<run::Args>),
     /// Run the sidecar
     Serve(Box<serve::Args>),
-    /// Find everything that is wrong with a routes file
+    /// Find everything that is wrong with a routes file or a manifest
     Check(check::Args),
+    /// Make the routes file of a manifest's bottle
+    RenderRoutes(render_routes::Args),
+    /// List the presets that a manifest's routes may name, or print one
+    Presets(presets::Args),
+    /// Print the JSON Schema of the routes file or the manifest, for editors
+    Schema(schema::Args),
     /// Say which route decides a request, and why, without any network
     Explain(explain::Args),
     /// Show what a running sidecar does: slots, counters, recent denials
@@ -112,6 +131,10 @@ enum What {
         hint: Option<String>,
     },
     Faults(Faults),
+    /// Several errors, each with its hint.
+    Several(Vec<(String, String)>),
+    /// What another process of this program has said already, in the same form.
+    Said(String),
 }
 
 impl Failure {
@@ -145,6 +168,23 @@ impl Failure {
         self
     }
 
+    /// Several errors of one kind, each with what can be done about it: exit code 2.
+    fn several(errors: impl Iterator<Item = (String, String)>) -> Self {
+        Self {
+            code: 2,
+            what: What::Several(errors.collect()),
+        }
+    }
+
+    /// The failure of a process of this program, in its own words and with its own code.
+    fn said(status: &ExitStatus, text: String) -> Self {
+        let code = status.code().and_then(|code| u8::try_from(code).ok());
+        Self {
+            code: code.filter(|code| *code > 0).unwrap_or(3),
+            what: What::Said(text),
+        }
+    }
+
     fn code(&self) -> ExitCode {
         self.code.into()
     }
@@ -157,6 +197,13 @@ impl Failure {
                     eprintln!("hint: {hint}");
                 }
             }
+            What::Several(errors) => {
+                for (error, hint) in errors {
+                    eprintln!("error: {error}");
+                    eprintln!("hint: {hint}");
+                }
+            }
+            What::Said(text) => eprintln!("{text}"),
             What::Faults(faults) => eprintln!("{}", faults.to_text(Colour::of_stderr())),
         }
     }
@@ -199,6 +246,16 @@ fn load_routes(path: &Path) -> Result<Routes, Failure> {
     let file = config::load(path)?;
     Routes::new(file.rules, None)
         .map_err(|_| Failure::usage(anyhow::anyhow!("{}: two routes tie", path.display())))
+}
+
+/// The trust bundle of a CA: its certificate and the platform's roots.
+fn trust_bundle(root: &Root) -> Result<String, Failure> {
+    let (text, unread) = bundle::text(root.certificate_pem())
+        .map_err(|error| Failure::runtime(error).hint(error.hint()))?;
+    for error in unread {
+        eprintln!("warning: a root certificate cannot be read: {error}");
+    }
+    Ok(text)
 }
 
 /// Prints a command's data. A reader that has seen enough is no fault.

@@ -16,12 +16,35 @@ pub mod render;
 mod report;
 mod routes_file;
 mod rule;
+pub mod schema;
 mod source;
 mod values;
+
+use std::path::Path;
+
+use self::source::Source;
 
 pub use fault::{Fault, Faults, Related, Span};
 pub use report::Colour;
 pub use routes_file::{Draft, RoutesFile, load, parse, read};
+
+/// A file of either kind.
+#[derive(Debug)]
+pub enum Either {
+    /// A routes file, whatever is wrong with it.
+    Routes(Draft),
+    /// A manifest.
+    Manifest(Result<manifest::Manifest, Faults>),
+}
+
+/// Reads a file that may be a routes file or a manifest; `-` is standard input.
+pub fn read_either(path: &Path) -> Either {
+    match Source::read(path, "file") {
+        Ok(source) if manifest::is_one(&source) => Either::Manifest(manifest::of(&source)),
+        Ok(source) => Either::Routes(Draft::of(&source)),
+        Err(fault) => Either::Routes(Draft::unreadable(path, *fault)),
+    }
+}
 
 /// What the system says about a failed call, without its number.
 fn reason(error: &std::io::Error) -> String {

@@ -5,10 +5,15 @@
 //! here, or copied by a rule that knows what it copies.
 
 pub mod agent;
+pub mod bundle;
+pub mod claim;
 pub mod follow;
 pub mod handover;
 pub mod login;
+pub mod place;
+pub mod prepare;
 pub mod resolve;
+pub mod sidecar;
 pub mod variables;
 
 use std::ffi::OsString;

@@ -10,7 +10,7 @@ use clap::Subcommand;
 use egress_ca::{Constraints, Root};
 
 use super::serve::constraints;
-use super::{Failure, bundle, load_routes, print};
+use super::{Failure, load_routes, output, print, trust_bundle};
 use crate::admin::rfc3339;
 use crate::config::Faults;
 use crate::proxy::uncertifiable;
@@ -114,9 +114,9 @@ pub fn run(command: &Ca) -> Result<ExitCode, Failure> {
         }
         Ca::Bundle(args) => {
             let root = args.ca.root()?;
-            let text = bundle::text(&root)?;
+            let text = trust_bundle(&root)?;
             match &args.output {
-                Some(path) => bundle::write(path, &text)?,
+                Some(path) => output::write(path, &text)?,
                 None => print(&text)?,
             }
             eprint!("{}", facts(&root));

@@ -1,4 +1,4 @@
-//! `egress check`: whether a routes file can be put in force, and everything that is wrong with it.
+//! `egress check`: whether a routes file can be put in force or a manifest rendered, and everything that is wrong with it.
 //!
 //! Exit: 0 it can, 1 it cannot. The faults go to stderr; the summary, or the JSON of either, to stdout.
 
@@ -9,23 +9,26 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use clap::ValueEnum;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::config::{self, Colour, Faults};
+use self::bottles::Bottles;
+use crate::config::{self, Colour, Either, Faults};
 use crate::credential::Environment;
 use crate::route::{Rule, Tls};
 
-/// Check a routes file, and list everything that is wrong with it
+mod bottles;
+
+/// Check a routes file or a manifest, and list everything that is wrong with it
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The routes file
+    /// The routes file or the manifest; `-` reads stdin
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// The form of the report
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// Check that each slot has a usable value in this environment, too
+    /// Check that each slot of a routes file has a usable value in this environment, too
     #[arg(long)]
     slots: bool,
 }
@@ -42,6 +45,7 @@ const EXAMPLES: &str = "\
 Examples:
   egress check routes.yaml
   egress check --slots routes.yaml           # as `egress serve` would: the slots have to be there
+  egress check bottle.yaml                   # a manifest: each bottle, and what it renders to
   egress check --format json routes.yaml     # {\"version\": 1, \"ok\": false, \"faults\": [...]}
 
 Exit status: 0 nothing is wrong, 1 something is, 2 usage.";
@@ -52,44 +56,67 @@ Exit status: 0 nothing is wrong, 1 something is, 2 usage.";
 ///
 /// Output that cannot be written.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let draft = config::read(&args.file);
-    let checked = if args.slots {
-        let environment = Environment::take(draft.slots());
-        let policy = draft.into_policy(&environment, None, SystemTime::now());
-        policy.map(|policy| Summary::of(policy.routes.iter().map(|route| &route.rule)))
-    } else {
-        let file = draft.finish();
-        file.map(|file| Summary::of(file.rules.iter().map(|(rule, _)| rule)))
+    let checked = match config::read_either(&args.file) {
+        Either::Routes(draft) if args.slots => {
+            let environment = Environment::take(draft.slots());
+            let policy = draft.into_policy(&environment, None, SystemTime::now());
+            policy.map(|policy| Summary::of(policy.routes.iter().map(|route| &route.rule)))
+        }
+        Either::Routes(draft) => {
+            let file = draft.finish();
+            file.map(|file| Summary::of(file.rules.iter().map(|(rule, _)| rule)))
+        }
+        Either::Manifest(_) if args.slots => {
+            eprintln!("error: a manifest has no slots in this environment");
+            eprintln!("hint: leave --slots out; references to credentials are resolved at launch");
+            return Ok(ExitCode::from(2));
+        }
+        Either::Manifest(manifest) => {
+            let bottles = manifest.and_then(|manifest| Bottles::of(&manifest));
+            let output = Output::of(&args);
+            return output.write(bottles, &mut io::stdout().lock(), &mut io::stderr().lock());
+        }
     };
-    let output = Output {
-        file: &args.file.display().to_string(),
-        format: args.format,
-        colour: Colour::of_stderr(),
-    };
-    output.write(checked, &mut io::stdout().lock(), &mut io::stderr().lock())
+    Output::of(&args).write(checked, &mut io::stdout().lock(), &mut io::stderr().lock())
+}
+
+/// What a good file says.
+trait Report {
+    /// For people, on one screen.
+    fn to_text(&self, name: &str) -> String;
+    /// For programs.
+    fn to_json(&self, name: &str) -> Value;
 }
 
 /// How the outcome is told.
-struct Output<'a> {
-    file: &'a str,
+struct Output {
+    file: String,
     format: Format,
     colour: Colour,
 }
 
-impl Output<'_> {
+impl Output {
+    fn of(args: &Args) -> Self {
+        Self {
+            file: args.file.display().to_string(),
+            format: args.format,
+            colour: Colour::of_stderr(),
+        }
+    }
+
     fn write(
         &self,
-        checked: Result<Summary, Faults>,
+        checked: Result<impl Report, Faults>,
         out: &mut dyn Write,
         err: &mut dyn Write,
     ) -> anyhow::Result<ExitCode> {
         match (checked, self.format) {
             (Ok(summary), Format::Text) => {
-                write!(out, "{}", summary.to_text(self.file))?;
+                write!(out, "{}", summary.to_text(&self.file))?;
                 Ok(ExitCode::SUCCESS)
             }
             (Ok(summary), Format::Json) => {
-                writeln!(out, "{:#}", summary.to_json(self.file))?;
+                writeln!(out, "{:#}", summary.to_json(&self.file))?;
                 Ok(ExitCode::SUCCESS)
             }
             (Err(faults), Format::Text) => {
@@ -106,7 +133,7 @@ impl Output<'_> {
     }
 }
 
-/// What a good file says, on one screen.
+/// The routes of a file.
 #[derive(Default)]
 struct Summary {
     routes: usize,
@@ -127,9 +154,31 @@ impl Summary {
         }
         summary
     }
+}
 
+impl Report for Summary {
     fn to_text(&self, name: &str) -> String {
-        let mut text = format!("{name}: ok\n  routes  {}", self.routes);
+        format!("{name}: ok\n{}", self.lines())
+    }
+
+    fn to_json(&self, name: &str) -> Value {
+        let mut json = self.counts();
+        for (key, value) in [
+            ("version", json!(1)),
+            ("ok", json!(true)),
+            ("file", json!(name)),
+            ("kind", json!("routes")),
+            ("faults", json!([])),
+        ] {
+            json.insert(key.into(), value);
+        }
+        Value::Object(json)
+    }
+}
+
+impl Summary {
+    fn lines(&self) -> String {
+        let mut text = format!("  routes  {}", self.routes);
         if self.passthrough > 0 {
             text.push_str(&format!(" ({} passed through)", self.passthrough));
         }
@@ -145,17 +194,17 @@ impl Summary {
         text
     }
 
-    fn to_json(&self, name: &str) -> Value {
-        json!({
-            "version": 1,
-            "ok": true,
-            "file": name,
-            "routes": self.routes,
-            "passthrough": self.passthrough,
-            "hosts": self.hosts,
-            "slots": self.slots,
-            "faults": [],
-        })
+    fn counts(&self) -> Map<String, Value> {
+        let counts = [
+            ("routes", json!(self.routes)),
+            ("passthrough", json!(self.passthrough)),
+            ("hosts", json!(self.hosts)),
+            ("slots", json!(self.slots)),
+        ];
+        counts
+            .map(|(key, value)| (key.to_owned(), value))
+            .into_iter()
+            .collect()
     }
 }
 
@@ -186,7 +235,7 @@ mod tests {
         let checked =
             config::load(&path).map(|file| Summary::of(file.rules.iter().map(|(rule, _)| rule)));
         let output = Output {
-            file: "routes.yaml",
+            file: "routes.yaml".into(),
             format,
             colour: Colour::Never,
         };

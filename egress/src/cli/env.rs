@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use serde_json::{Map, Value};
 
 use super::ca::CaDir;
-use super::{Failure, bundle, load_routes, print};
+use super::{Failure, load_routes, output, print, trust_bundle};
 use crate::launch::variables::{AgentPath, ProxyUrl, variables};
 
 /// Print the environment that an agent needs: the proxy, the CA, and placeholders for keys
@@ -92,7 +92,7 @@ fn written_bundle(ca: &CaDir) -> Result<AgentPath, Failure> {
     let path = std::path::absolute(super::ca_dir(ca.path.as_ref())?.join("ca-bundle.pem"))
         .map_err(Failure::runtime)?;
     let text = agents_path(&path)?;
-    bundle::write(&path, &bundle::text(&root)?)?;
+    output::write(&path, &trust_bundle(&root)?)?;
     Ok(text)
 }
 

@@ -33,9 +33,19 @@ pub struct Manifest {
 /// Everything that is wrong with it, in every bottle, and with what the bottles render to.
 pub fn read(path: &Path) -> Result<Manifest, Faults> {
     match Source::read(path, "manifest") {
-        Ok(source) => reader::read(&source),
+        Ok(source) => of(&source),
         Err(fault) => Err(Faults::new(path.display().to_string(), "", vec![*fault])),
     }
+}
+
+/// Reads a file that was read from disk.
+pub(super) fn of(source: &Source) -> Result<Manifest, Faults> {
+    reader::read(source)
+}
+
+/// Whether a file seems to be a manifest and no routes file.
+pub(super) fn is_one(source: &Source) -> bool {
+    reader::is_manifest(source)
 }
 
 /// Reads the text of a manifest. `directory` is what the names of other files in it are relative to.
@@ -52,6 +62,11 @@ pub fn parse(name: &str, text: &str, directory: &Path) -> Result<Manifest, Fault
 }
 
 impl Manifest {
+    /// Its name, as it was given.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// A bottle, by its name or by that of an agent in it; without a name the only one.
     ///
     /// # Errors
@@ -170,6 +185,14 @@ pub enum Template {
     Opencode,
     /// Another one.
     Custom,
+}
+
+impl Template {
+    /// How a manifest spells it.
+    pub fn name(self) -> &'static str {
+        let word = TEMPLATES.iter().find(|(_, template)| *template == self);
+        word.map_or("custom", |(word, _)| word)
+    }
 }
 
 const TEMPLATES: [(&str, Template); 5] = [

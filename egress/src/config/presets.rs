@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use super::render;
 use super::routes_file::parse;
 use crate::route::Rule;
 
@@ -143,6 +144,12 @@ impl Form {
         let rules = parse("preset", self.routes, Path::new("/"));
         let rules = rules.expect("every preset is read by a test");
         rules.into_iter().map(|(rule, _)| rule).collect()
+    }
+
+    /// The routes, as JSON.
+    pub fn to_json(&self) -> serde_json::Value {
+        let rules = self.rules();
+        rules.iter().map(|rule| render::json(rule)).collect()
     }
 }
 

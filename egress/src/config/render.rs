@@ -16,7 +16,6 @@ use crate::credential::SlotName;
 use crate::route::{Injection, Rule};
 
 pub(super) use reference::InvalidTokenRef;
-pub use yaml::Value;
 
 /// A bottle, as the sidecar and its launcher take it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +111,11 @@ impl Bottle {
             .hint("a PEM file may have changed meanwhile; else report this as a bug");
         Err(Faults::new(self.file.as_str(), "", vec![fault]))
     }
+}
+
+/// A rule as JSON, without certificates.
+pub(super) fn json(rule: &Rule) -> serde_json::Value {
+    (&route::value(rule, None)).into()
 }
 
 /// The route's injection, from the slot of its reference.

@@ -52,10 +52,7 @@ pub fn parse(name: &str, text: &str, directory: &Path) -> Result<Vec<(Rule, Line
 pub fn read(path: &Path) -> Draft {
     match Source::read(path, "routes file") {
         Ok(source) => Draft::of(&source),
-        Err(fault) => Draft {
-            faults: vec![*fault],
-            ..Draft::empty(&path.display().to_string())
-        },
+        Err(fault) => Draft::unreadable(path, *fault),
     }
 }
 
@@ -96,6 +93,14 @@ impl Draft {
             source: "".into(),
             entries: Vec::new(),
             faults: Vec::new(),
+        }
+    }
+
+    /// A file that could not be read.
+    pub(super) fn unreadable(path: &Path, fault: Fault) -> Self {
+        Self {
+            faults: vec![fault],
+            ..Self::empty(&path.display().to_string())
         }
     }
 

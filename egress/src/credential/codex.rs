@@ -5,7 +5,7 @@
 //! single-use, and a second redeemer logs the host out. Nothing that the file holds enters an error.
 
 pub mod dummy;
-mod leak;
+pub(crate) mod leak;
 pub mod login;
 mod write;
 

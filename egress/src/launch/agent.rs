@@ -1,4 +1,14 @@
-//! Agents: what is run, and the home and the environment that it finds. Secrets of the host never enter either.
+//! Agents: what is run, and the home and the environment that it finds.
+//!
+//! What an agent gets is made here, or is copied by a rule that knows what it copies: the agent may be hostile, and
+//! whatever it can read it can send somewhere. [`checked`] is the last look at all of it.
+
+mod claude;
+mod codex;
+mod custom;
+mod gemini;
+mod known;
+mod opencode;
 
 use std::path::{Path, PathBuf};
 
@@ -6,10 +16,11 @@ use super::Host;
 use super::handover::Handed;
 use crate::config::agents::CustomAgent;
 use crate::config::manifest::Template;
+use crate::credential::codex::leak;
 use crate::route::Routes;
 
 /// An agent, ready to be put into a box.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Agent {
     /// `codex`, or as its file names it.
     pub name: String,
@@ -61,24 +72,76 @@ impl Agent {
     ///
     /// # Errors
     ///
-    /// See [`Error`].
+    /// A file of the home, or a variable, would hold a value that only the sidecar may have.
     pub fn builtin(template: Template, setting: &Setting<'_>) -> Result<Self, Error> {
-        let _ = (template, setting);
-        todo!()
+        let agent = match template {
+            Template::Claude => claude::agent(setting),
+            Template::Codex => codex::agent(setting),
+            Template::Gemini => gemini::agent(setting),
+            Template::Opencode => opencode::agent(),
+            Template::Custom => Self {
+                name: "custom".into(),
+                ..Self::default()
+            },
+        };
+        checked(agent, setting)
     }
 
     /// An agent of the operator's own.
     ///
     /// # Errors
     ///
-    /// Every credential file that is required and missing, unreadable, or a secret that may not enter the box.
+    /// Every credential file that is required and missing, cannot be read, or holds a secret that may not enter the box.
     pub fn custom(agent: &CustomAgent, setting: &Setting<'_>) -> Result<Self, Error> {
-        let _ = (agent, setting);
-        todo!()
+        checked(custom::agent(agent, setting)?, setting)
     }
 }
 
-/// Why an agent cannot be prepared.
+/// Looks for every value that the sidecar is handed in everything that the agent is given, plain and encoded. It knows
+/// nothing of how that was made.
+fn checked(agent: Agent, setting: &Setting<'_>) -> Result<Agent, Error> {
+    /// Shorter texts appear by chance.
+    const MIN_CHARACTERS: usize = 8;
+    let Some(handed) = setting.handed else {
+        return Ok(agent);
+    };
+    let files = agent.files.iter().map(|file| {
+        let text = String::from_utf8_lossy(&file.contents);
+        (format!("the file {}", shown(&file.target)), text)
+    });
+    let variables = agent.environment.iter().map(|(name, value)| {
+        let name = format!("the variable {}", name.escape_debug());
+        (name, value.as_str().into())
+    });
+    let mut problems = Vec::new();
+    for (place, text) in files.chain(variables) {
+        for slot in handed.slots() {
+            let leaked = handed.get(slot).is_some_and(|secret| {
+                let secret = secret.expose();
+                secret.chars().count() >= MIN_CHARACTERS && leak::appears(secret, &text)
+            });
+            if leaked {
+                problems.push(Problem {
+                    what: format!("{place} would give the agent the value of slot {slot}"),
+                    hint: "take it out; the sidecar puts the credential on the agent's requests"
+                        .into(),
+                });
+            }
+        }
+    }
+    Error::unless_none(problems).map(|()| agent)
+}
+
+/// A path of the agent's home, as messages name it.
+fn shown(target: &Path) -> String {
+    format!("~/{}", target.display().to_string().escape_debug())
+}
+
+fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
+    words.map(Into::into).into()
+}
+
+/// Why an agent cannot be prepared: everything that stands in the way.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct Error(Vec<Problem>);
@@ -88,9 +151,17 @@ impl Error {
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Problem> {
         self.0.iter()
     }
+
+    fn unless_none(problems: Vec<Problem>) -> Result<(), Self> {
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(Self(problems))
+        }
+    }
 }
 
-/// One problem of an agent.
+/// One problem of an agent. Its text is one line without a secret, and the hint is not in it.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
 pub struct Problem {

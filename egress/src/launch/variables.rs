@@ -176,7 +176,8 @@ const PLACEHOLDERS: [(&str, &str, &str, &str); 5] = [
     ("api.github.com", "authorization", "GH_TOKEN", "placeholder"),
 ];
 
-fn placeholders(routes: &Routes) -> impl Iterator<Item = (&'static str, &'static str)> {
+/// The variables in which clients look for a key that the routes inject, each with what stands in for the key.
+pub(super) fn placeholders(routes: &Routes) -> impl Iterator<Item = (&'static str, &'static str)> {
     PLACEHOLDERS
         .iter()
         .filter(|(host, header, ..)| {

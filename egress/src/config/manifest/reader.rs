@@ -60,20 +60,37 @@ fn read_text(source: &Source, faults: &mut Vec<Fault>) -> Manifest {
     let Some(bottles) = fields.find("bottles") else {
         return manifest;
     };
-    let named = names(bottles, reader.faults);
+    let named = names(bottles, "bottle", reader.faults);
     for (name, field) in &named {
         let bottle = reader.bottle(name, *field);
         manifest.bottles.push(bottle);
     }
     for (name, field) in fields
         .find("agents")
-        .map_or(Vec::new(), |field| names(field, reader.faults))
+        .map_or(Vec::new(), |field| names(field, "agent", reader.faults))
     {
         if let Some(bottle) = reader.agent(name, field, &manifest.bottles) {
             manifest.agents.push((name.to_owned(), bottle));
         }
     }
     manifest
+}
+
+/// Whether a file seems to be a manifest and no routes file.
+pub(super) fn is_manifest(source: &Source) -> bool {
+    let mut faults = Vec::new();
+    let Some(text) = yaml_of(source, &mut faults) else {
+        return true;
+    };
+    let Some(Value::Map(map)) = document::parse(text, &mut faults).map(|root| root.value) else {
+        // Front matter that is no map is a broken manifest; anything else is a broken routes file.
+        return text.len() != source.text.len();
+    };
+    let has = |name: &str| {
+        map.iter()
+            .any(|entry| matches!(&entry.key.value, Value::Scalar(key) if key.text == name))
+    };
+    (has("bottles") || has("agents")) && !has("routes")
 }
 
 /// The YAML of a file: all of it, or the front matter of a Markdown file. It begins where the file begins, so that places
@@ -194,10 +211,9 @@ impl Reader<'_> {
             // An unknown template has its fault already.
             (true, None) => Some(field.key),
             (true, Some(template)) => {
-                let word = TEMPLATES.iter().find(|(_, known)| *known == template);
                 let problem = format!(
                     "`forward_host_credentials` is for the template codex, and this is {}",
-                    word.map_or("another", |(word, _)| word)
+                    template.name()
                 );
                 self.faults.push(field.fault(problem).hint(
                     "write `template: codex`, or leave `forward_host_credentials` out and give the route an `auth` block",
@@ -300,8 +316,12 @@ fn route_of(item: Item) -> Option<Route> {
     })
 }
 
-/// A map of names that the operator chose.
-fn names<'d>(field: Field<'d>, faults: &mut Vec<Fault>) -> Vec<(&'d str, Field<'d>)> {
+/// A map of names that the operator chose, each for one of what `each` says.
+fn names<'d>(
+    field: Field<'d>,
+    each: &'static str,
+    faults: &mut Vec<Fault>,
+) -> Vec<(&'d str, Field<'d>)> {
     let Some(map) = item::map(field, "write `{name: {...}}`", faults) else {
         return Vec::new();
     };
@@ -319,7 +339,7 @@ fn names<'d>(field: Field<'d>, faults: &mut Vec<Fault>) -> Vec<(&'d str, Field<'
             faults.push(field.fault_in(span, problem));
         } else {
             let field = Field {
-                name: field.name,
+                name: each,
                 key: span,
                 node: &entry.value,
             };

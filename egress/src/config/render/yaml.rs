@@ -6,7 +6,7 @@ use super::super::document::{Scalar, ScalarKind};
 
 /// What a routes file is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Value {
+pub(super) enum Value {
     /// A text.
     Text(String),
     /// `true` or `false`.

@@ -120,7 +120,8 @@ fn each_part(text: &str, what: &'static str, is_token: bool, take: &mut dyn FnMu
     }
 }
 
-fn appears(text: &str, output: &str) -> bool {
+/// Whether a text stands in the output: as it is, as JSON writes it, or within base64 or base64url.
+pub(crate) fn appears(text: &str, output: &str) -> bool {
     let quoted = Zeroizing::new(serde_json::to_string(text).unwrap_or_default());
     let escaped = quoted
         .strip_prefix('"')

@@ -1,0 +1,226 @@
+//! What `egress run` and `egress launch` share: which bottle and agent are meant, and how a launch's errors are told.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::anyhow;
+
+use super::Failure;
+use crate::config::agents::{self, CustomAgent};
+use crate::config::manifest::{self, Bottle, Template};
+use crate::launch::agent::{self, Agent, Setting};
+use crate::launch::{claim, prepare, resolve, sidecar};
+
+/// A bottle, and the agent that works in it.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    /// The bottle.
+    pub(super) bottle: Bottle,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// Known here, and named on the command line or not.
+    Builtin(Template, Named),
+    /// The operator's own.
+    Custom(Box<CustomAgent>),
+}
+
+/// Whether the agent's own command is run, or the one that follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Named {
+    Yes,
+    No,
+}
+
+impl Chosen {
+    /// Finds both. Without a manifest, an agent that is known here brings its own.
+    pub(super) fn new(
+        agent: Option<&str>,
+        manifest: Option<&Path>,
+        bottle: Option<&str>,
+        agents: Option<&Path>,
+    ) -> Result<Self, Failure> {
+        let builtin = agent.and_then(template);
+        let custom = match (agent, builtin) {
+            (Some(name), None) => Some(Box::new(custom(name, agents)?)),
+            _ => None,
+        };
+        let bottle = match (manifest, agent) {
+            (Some(path), _) => manifest::read(path)?.bottle(bottle)?.clone(),
+            (None, Some(name)) if builtin.is_some() => preset(name)?,
+            (None, Some(name)) => return Err(no_manifest(&format!("agent `{name}`"))),
+            (None, None) => return Err(no_manifest("command")),
+        };
+        let kind = match (builtin, custom) {
+            (_, Some(custom)) => Kind::Custom(custom),
+            (Some(template), None) => Kind::Builtin(template, Named::Yes),
+            (None, None) => Kind::Builtin(bottle.provider.template, Named::No),
+        };
+        Ok(Self { bottle, kind })
+    }
+
+    /// Refuses a launch that would run nothing.
+    pub(super) fn needs_command(&self, given: &[String]) -> Result<(), Failure> {
+        if given.is_empty() && matches!(self.kind, Kind::Builtin(_, Named::No)) {
+            let error = anyhow!("neither an agent nor a command is given");
+            return Err(Failure::usage(error)
+                .hint("egress run codex, or egress run --manifest FILE -- COMMAND"));
+        }
+        Ok(())
+    }
+
+    /// The agent, with its files.
+    pub(super) fn agent(&self, setting: &Setting<'_>) -> Result<Agent, Failure> {
+        let agent = match &self.kind {
+            Kind::Builtin(template, _) => Agent::builtin(*template, setting),
+            Kind::Custom(custom) => Agent::custom(custom, setting),
+        };
+        agent.map_err(Failure::from)
+    }
+
+    /// What is run.
+    pub(super) fn command(&self, agent: &Agent, given: &[String]) -> Vec<String> {
+        let own = match self.kind {
+            Kind::Builtin(_, Named::No) => &[][..],
+            _ => &agent.command,
+        };
+        own.iter().chain(given).cloned().collect()
+    }
+}
+
+/// The agents that are known here.
+const BUILTIN: [(&str, Template); 4] = [
+    ("claude", Template::Claude),
+    ("codex", Template::Codex),
+    ("gemini", Template::Gemini),
+    ("opencode", Template::Opencode),
+];
+
+fn template(name: &str) -> Option<Template> {
+    let found = BUILTIN.iter().find(|(known, _)| *known == name);
+    found.map(|(_, template)| *template)
+}
+
+fn no_manifest(what: &str) -> Failure {
+    Failure::usage(anyhow!(
+        "no manifest is given, so nothing says what the {what} may reach"
+    ))
+    .hint("name one with --manifest FILE, or name an agent that is known here: codex, claude, gemini, opencode")
+}
+
+/// The bottle of an agent without a manifest: its preset, with the host's own login where that is supported.
+fn preset(name: &str) -> Result<Bottle, Failure> {
+    let forward = name == "codex";
+    let text = format!(
+        "bottles: {{{name}: {{agent_provider: {{template: {name}, forward_host_credentials: {forward}}}, \
+         egress: {{routes: [{{preset: {name}}}]}}}}}}\n"
+    );
+    let manifest = manifest::parse(name, &text, Path::new("."))?;
+    Ok(manifest.bottle(None)?.clone())
+}
+
+fn custom(name: &str, file: Option<&Path>) -> Result<CustomAgent, Failure> {
+    let named = file.map(Path::to_owned);
+    let path = named.or_else(default_agents).filter(|path| path.exists() || file.is_some());
+    let Some(path) = path else {
+        let error = anyhow!("there is no agent `{name}`");
+        return Err(Failure::usage(error).hint(
+            "codex, claude, gemini and opencode are known; describe others in an agents file (--agents FILE), or write a \
+             command after `--`",
+        ));
+    };
+    let found = agents::read(&path)?;
+    let names: Vec<String> = found.iter().map(|agent| agent.name.clone()).collect();
+    found
+        .into_iter()
+        .find(|agent| agent.name == name)
+        .ok_or_else(|| {
+            let error = anyhow!("{} has no agent `{name}`", path.display());
+            Failure::usage(error).hint(format!("it has: {}", names.join(", ")))
+        })
+}
+
+fn default_agents() -> Option<PathBuf> {
+    let variable = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    let config = variable("XDG_CONFIG_HOME").or_else(|| Some(variable("HOME")?.join(".config")))?;
+    Some(config.join("egress/agents.yaml"))
+}
+
+impl From<prepare::Error> for Failure {
+    fn from(error: prepare::Error) -> Self {
+        match error {
+            prepare::Error::Faults(faults) => faults.into(),
+            prepare::Error::Unresolved(unresolved) => unresolved.into(),
+            prepare::Error::Claim(error) => error.into(),
+            error => Self::runtime(error),
+        }
+    }
+}
+
+impl From<resolve::Unresolved> for Failure {
+    fn from(unresolved: resolve::Unresolved) -> Self {
+        let each = unresolved.iter();
+        Self::several(each.map(|unmet| (unmet.to_string(), unmet.hint().to_owned())))
+    }
+}
+
+impl From<agent::Error> for Failure {
+    fn from(error: agent::Error) -> Self {
+        let each = error.iter();
+        Self::several(each.map(|problem| (problem.to_string(), problem.hint().to_owned())))
+    }
+}
+
+impl From<claim::Error> for Failure {
+    fn from(error: claim::Error) -> Self {
+        let hint = match &error {
+            claim::Error::Taken { .. } => {
+                "end the other launch first, or give the second one a bottle of its own in the manifest"
+            }
+            claim::Error::Foreign(_) => "set XDG_RUNTIME_DIR to a directory of yours with mode 0700",
+            claim::Error::Io { .. } => "set XDG_RUNTIME_DIR to a directory that you can write to",
+        };
+        Self::runtime(error).hint(hint)
+    }
+}
+
+impl From<sidecar::Error> for Failure {
+    fn from(error: sidecar::Error) -> Self {
+        match error {
+            sidecar::Error::Refused { status, said } => Self::said(&status, said),
+            error => Self::runtime(error),
+        }
+    }
+}
+
+/// A sidecar that ended while its agent worked: the agent was ended too.
+pub(super) fn sidecar_ended(ended: &sidecar::Ended) -> Failure {
+    let how = ended
+        .status
+        .map_or_else(|| "in an unknown way".into(), |status| status.to_string());
+    let error = anyhow!("the sidecar has ended ({how}), and with it the agent");
+    let last = ended.said.lines().rev().take(5).collect::<Vec<_>>();
+    let last = last.into_iter().rev().collect::<Vec<_>>().join("\n  ");
+    if last.is_empty() {
+        Failure::runtime(error)
+    } else {
+        Failure::runtime(error).hint(format!("the end of its log:\n  {last}"))
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl From<crate::launch::place::local::Error> for Failure {
+    fn from(error: crate::launch::place::local::Error) -> Self {
+        let hint = error.hint();
+        let failure = Self::runtime(error);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}

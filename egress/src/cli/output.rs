@@ -1,0 +1,41 @@
+//! Files that commands write. Whoever reads one finds the old text or the new one, and never a part.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use super::Failure;
+
+/// Writes a file that holds no secret in one step, mode 0644, unless the same text is there already.
+///
+/// # Errors
+///
+/// A runtime [`Failure`] that names the file.
+pub(super) fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    if fs::read(path).is_ok_and(|old| old == text.as_bytes()) {
+        return Ok(());
+    }
+    replace(path, text)
+        .with_context(|| format!("cannot write {}", path.display()))
+        .map_err(|error| Failure::runtime(error).hint("choose a file in a directory of yours"))
+}
+
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let mut staged = path.file_name().unwrap_or_default().to_owned();
+    staged.push(format!(".new-{}", std::process::id()));
+    let staged = path.with_file_name(staged);
+    let written = File::create_new(&staged).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        // Whatever the umask: it is read by agents that run as other users.
+        file.set_permissions(Permissions::from_mode(0o644))?;
+        file.sync_all()?;
+        fs::rename(&staged, path)
+    });
+    if written.is_err() {
+        _ = fs::remove_file(&staged);
+    }
+    written
+}

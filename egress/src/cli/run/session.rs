@@ -1,0 +1,375 @@
+//! One run: from its arguments to the end of the agent and of its sidecar.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::Args;
+use crate::cli::Failure;
+use crate::cli::launching::{self, Chosen};
+use crate::launch::agent::{Agent, HomeFile, Setting};
+use crate::launch::follow::{Change, Follower};
+use crate::launch::place::local::{self, Contents, OpenBox, Sockets};
+use crate::launch::place::unboxed::{self, Unboxed};
+use crate::launch::prepare::Prepared;
+use crate::launch::sidecar::{Sidecar, Start};
+use crate::launch::variables::{AgentPath, ProxyUrl, variables};
+use crate::launch::{Host, bundle};
+
+/// Runs an agent to its end.
+pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
+    // Before any other thread runs, and before anything is started.
+    crate::os::keep_descriptors().map_err(Failure::runtime)?;
+    let workspace = workspace(&args)?;
+    let home = args.home.as_deref().map(canonical).transpose()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::runtime)?;
+    let result = runtime.block_on(async {
+        let mut stops = Stops::new().map_err(Failure::runtime)?;
+        let ready = tokio::select! {
+            ready = Session::begin(&args, &workspace, home.as_deref()) => ready?,
+            number = stops.next() => return Ok(128 + number),
+        };
+        ready.watch(stops).await
+    });
+    runtime.shutdown_background();
+    result.map(|code| u8::try_from(code).unwrap_or(u8::MAX).into())
+}
+
+/// An agent at work.
+struct Session {
+    place: Place,
+    sidecar: Sidecar,
+    prepared: Prepared,
+    // Where the dummy login is in the agent's home, if it has one.
+    dummy: Option<PathBuf>,
+}
+
+/// Where the agent is.
+enum Place {
+    Box(OpenBox),
+    Unboxed(Unboxed),
+}
+
+impl Session {
+    /// Starts everything. Dropped half-way it leaves nothing behind.
+    async fn begin(args: &Args, workspace: &Path, home: Option<&Path>) -> Result<Self, Failure> {
+        let chosen = Chosen::new(
+            args.agent.as_deref(),
+            args.manifest.as_deref(),
+            args.bottle.as_deref(),
+            args.agents.as_deref(),
+        )?;
+        chosen.needs_command(&args.command)?;
+        let host = Host::this();
+        let prepared = Prepared::new(&chosen.bottle, &host)?;
+        let (opened, sockets) = if args.no_box {
+            (None, Sockets::new())
+        } else {
+            let (opened, sockets) = OpenBox::open().await?;
+            (Some(opened), sockets)
+        };
+        let routes = prepared.routes_file();
+        let sidecar = Sidecar::start(args.sidecar(&prepared, &routes, sockets)).await?;
+        let (text, _) = bundle::text(&bundle::pem(sidecar.certificate()))
+            .map_err(|error| Failure::runtime(error).hint(error.hint()))?;
+        let (agent_home, bundle_path, proxy) = match &opened {
+            Some(_) => (
+                local::HOME.into(),
+                local::BUNDLE.into(),
+                local::proxy_url(),
+            ),
+            None => outside(home, &prepared, &sidecar),
+        };
+        let agent = chosen.agent(&Setting {
+            host,
+            home: &agent_home,
+            workspace,
+            routes: Some(&prepared.routes),
+            roles: &prepared.roles,
+            handed: Some(&prepared.handed),
+        })?;
+        for note in &agent.notes {
+            eprintln!("note: {note}");
+        }
+        let contents = Contents {
+            name: &prepared.name,
+            workspace,
+            home,
+            more: args.more()?,
+            files: &agent.files,
+            bundle: text,
+            environment: args.environment(&agent, &prepared, &agent_home, &bundle_path, &proxy)?,
+            command: chosen.command(&agent, &args.command),
+        };
+        let place = match opened {
+            Some(mut opened) => {
+                opened.start(contents).await?;
+                Place::Box(opened)
+            }
+            None => {
+                eprintln!("warning: {}", unboxed::WARNING);
+                let started = Unboxed::start(contents, &agent_home, &bundle_path);
+                Place::Unboxed(started.context("the command does not start").map_err(Failure::runtime)?)
+            }
+        };
+        let dummy = dummy(&agent);
+        Ok(Self {
+            place,
+            sidecar,
+            prepared,
+            dummy,
+        })
+    }
+
+    /// Waits for the agent's end, and sees to its login and its sidecar meanwhile.
+    async fn watch(mut self, mut stops: Stops) -> Result<i32, Failure> {
+        // A key at the terminal reaches the agent by itself, since it is in the terminal's foreground group.
+        let at_terminal = local::terminal().is_some();
+        let mut deadline = pin!(tokio::time::sleep(FOREVER));
+        let (tell, mut changes) = mpsc::unbounded_channel();
+        let _following = match self.prepared.handed.codex() {
+            Some(codex) => Some(
+                Follower::new(&codex.login)
+                    .spawn(move |change| _ = tell.send(change))
+                    .context("cannot follow the host's Codex login")
+                    .map_err(Failure::runtime)?,
+            ),
+            None => None,
+        };
+        let mut stopped = 0;
+        let result = loop {
+            tokio::select! {
+                ended = self.place.ended() => break ended,
+                ended = self.sidecar.ended() => break Err(launching::sidecar_ended(&ended)),
+                Some(change) = changes.recv() => self.follow(change).await,
+                number = stops.next() => match number {
+                    libc::SIGINT | libc::SIGQUIT if at_terminal => {}
+                    libc::SIGTERM | libc::SIGHUP => {
+                        self.place.signal(number);
+                        deadline.as_mut().reset(Instant::now() + STOPPING);
+                        stopped = 128 + number;
+                    }
+                    _ => self.place.signal(number),
+                },
+                () = &mut deadline => break Ok(stopped),
+            }
+        };
+        self.place.close().await;
+        self.sidecar.stop().await;
+        result
+    }
+
+    /// Gives a renewed login to the sidecar, and its dummy to the agent.
+    async fn follow(&mut self, change: Change) {
+        match change {
+            Change::Renewed(login) => {
+                let Some(codex) = self.prepared.handed.codex() else {
+                    return;
+                };
+                // A sidecar or an agent that has ended is noticed where it is waited for.
+                _ = self.sidecar.hand(&codex.line(&login)).await;
+                if let Some(target) = &self.dummy {
+                    _ = self.place.write(&HomeFile {
+                        target: target.clone(),
+                        mode: 0o600,
+                        contents: login.dummy().as_str().into(),
+                    });
+                }
+            }
+            Change::Kept(reason) => {
+                eprintln!("warning: the host's Codex login is of no use now, and the last good one is kept: {reason}");
+            }
+        }
+    }
+}
+
+impl Place {
+    async fn ended(&mut self) -> Result<i32, Failure> {
+        match self {
+            Self::Box(place) => Ok(i32::from(place.ended().await?)),
+            Self::Unboxed(place) => place.ended().await.map_err(Failure::runtime),
+        }
+    }
+
+    fn signal(&self, number: i32) {
+        match self {
+            Self::Box(place) => _ = place.signal(number),
+            Self::Unboxed(place) => place.signal(number),
+        }
+    }
+
+    fn write(&self, file: &HomeFile) -> io::Result<()> {
+        match self {
+            Self::Box(place) => place.write(file),
+            Self::Unboxed(place) => place.write(file),
+        }
+    }
+
+    async fn close(self) {
+        match self {
+            Self::Box(place) => place.close().await,
+            Self::Unboxed(place) => place.close().await,
+        }
+    }
+}
+
+impl Args {
+    fn sidecar<'a>(&self, prepared: &Prepared, routes: &'a Path, sockets: Sockets) -> Start<'a> {
+        let mut arguments: Vec<OsString> = vec!["--ca-ephemeral".into()];
+        if sockets.is_empty() {
+            arguments.extend(["--listen".into(), "127.0.0.1:0".into()]);
+        } else {
+            arguments.extend(["--dns-answer".into(), local::SIDECAR.to_string().into()]);
+        }
+        for path in &self.upstream_ca {
+            arguments.extend(["--upstream-ca".into(), path.into()]);
+        }
+        if let Some(address) = &self.admin {
+            arguments.extend(["--admin".into(), address.into()]);
+        }
+        Start {
+            routes,
+            sockets,
+            arguments,
+            slots: prepared.handed.line(),
+            log: self.log.clone(),
+        }
+    }
+
+    fn more(&self) -> Result<Vec<(PathBuf, bool)>, Failure> {
+        let with = |writable| move |path: &PathBuf| canonical(path).map(|path| (path, writable));
+        let read = self.ro_bind.iter().map(with(false));
+        read.chain(self.bind.iter().map(with(true))).collect()
+    }
+
+    /// The agent's whole environment: nothing of the host's comes in unnamed.
+    fn environment(
+        &self,
+        agent: &Agent,
+        prepared: &Prepared,
+        home: &Path,
+        bundle: &Path,
+        proxy: &str,
+    ) -> Result<Vec<(String, String)>, Failure> {
+        let text = |name: &str| std::env::var(name).ok();
+        let mut environment: Vec<(String, String)> = PASSED
+            .iter()
+            .filter_map(|name| Some(((*name).into(), text(name)?)))
+            .collect();
+        let home = home.display().to_string();
+        for (name, value) in [("HOME", home.as_str()), ("USER", "agent"), ("LOGNAME", "agent")] {
+            environment.push((name.into(), value.into()));
+        }
+        let proxy = ProxyUrl::parse(proxy).map_err(Failure::runtime)?;
+        let bundle = AgentPath::new(bundle)
+            .ok_or_else(|| Failure::usage(anyhow!("{}: not a plain path", bundle.display())))?;
+        let found = variables(&proxy, &bundle, Some(&prepared.routes));
+        environment.extend(found.into_iter().map(|(name, value)| (name.into(), value)));
+        environment.extend(agent.environment.iter().cloned());
+        for given in &self.env {
+            match given.split_once('=') {
+                Some((name, value)) if !name.is_empty() => {
+                    environment.push((name.into(), value.into()));
+                }
+                Some(_) => return Err(Failure::usage(anyhow!("--env {given:?} has no name"))),
+                None => environment.extend(text(given).map(|value| (given.clone(), value))),
+            }
+        }
+        Ok(environment)
+    }
+}
+
+/// Longer than any agent works.
+const FOREVER: Duration = Duration::from_secs(365 * 86_400);
+
+/// How long an agent that is asked to end may take.
+const STOPPING: Duration = Duration::from_secs(10);
+
+/// What the agent may know of the environment that it was launched from.
+const PASSED: [&str; 14] = [
+    "PATH", "TERM", "COLORTERM", "TERM_PROGRAM", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "NO_COLOR",
+    "FORCE_COLOR", "COLUMNS", "LINES", "EDITOR",
+];
+
+/// The home, the bundle and the proxy of an agent without a box.
+fn outside(home: Option<&Path>, prepared: &Prepared, sidecar: &Sidecar) -> (PathBuf, PathBuf, String) {
+    let own = prepared.directory();
+    let address = sidecar.addresses().next().unwrap_or_default();
+    (
+        home.map_or_else(|| own.join("home"), Path::to_owned),
+        own.join("ca-bundle.pem"),
+        format!("http://{address}"),
+    )
+}
+
+/// Where an agent has its dummy login.
+fn dummy(agent: &Agent) -> Option<PathBuf> {
+    let found = agent
+        .files
+        .iter()
+        .find(|file| file.target.ends_with(".codex/auth.json"));
+    found.map(|file| file.target.clone())
+}
+
+/// The working directory, without symbolic links, and without the host's logins in it.
+fn workspace(args: &Args) -> Result<PathBuf, Failure> {
+    let workspace = canonical(args.workspace.as_deref().unwrap_or(Path::new(".")))?;
+    match local::secret_inside(&workspace) {
+        Some(secret) if !args.no_box => {
+            let error = anyhow!(
+                "the agent would get {}, and {} is in it",
+                workspace.display(),
+                secret.display()
+            );
+            Err(Failure::usage(error)
+                .hint("start in the directory of a project, or name one with --workspace DIR"))
+        }
+        _ => Ok(workspace),
+    }
+}
+
+fn canonical(path: &Path) -> Result<PathBuf, Failure> {
+    path.canonicalize()
+        .with_context(|| format!("cannot find {}", path.display()))
+        .map_err(Failure::usage)
+}
+
+/// Signals that ask this process to end. At a terminal the keys go to the agent as well, and are its own.
+struct Stops {
+    terminate: Signal,
+    hangup: Signal,
+    interrupt: Signal,
+    quit: Signal,
+}
+
+impl Stops {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+        })
+    }
+
+    /// The number of the next one.
+    async fn next(&mut self) -> i32 {
+        tokio::select! {
+            _ = self.terminate.recv() => libc::SIGTERM,
+            _ = self.hangup.recv() => libc::SIGHUP,
+            _ = self.interrupt.recv() => libc::SIGINT,
+            _ = self.quit.recv() => libc::SIGQUIT,
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Places where an agent runs behind its sidecar.
+
+#[cfg(target_os = "linux")]
+pub mod local;
+pub mod unboxed;

@@ -1,0 +1,413 @@
+//! The local box: an agent on this machine, in namespaces in which nothing is but its files, its processes, and the
+//! sidecar's listeners.
+//!
+//! The sidecar runs outside, in the host's network. Its listeners are made inside and handed out, so there is no route, no
+//! bridge and no rule between the two that could be wrong.
+
+mod channel;
+mod files;
+pub mod inside;
+mod layout;
+mod network;
+mod plan;
+mod privileges;
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+
+use self::layout::{Layout, Wanted};
+use self::network::Listeners;
+use self::plan::{Access, BoxFile, Failed, FromBox, Plan, Step, ToBox};
+use crate::launch::agent::HomeFile;
+
+/// The sidecar's address as the agent sees it.
+pub const SIDECAR: std::net::Ipv4Addr = network::SIDECAR;
+
+/// The proxy's URL as the agent sees it.
+pub fn proxy_url() -> String {
+    format!("http://{}:{}", network::SIDECAR, network::PROXY_PORT)
+}
+
+/// The trust bundle as the agent sees it.
+pub const BUNDLE: &str = layout::BUNDLE;
+
+/// The agent's home as the agent sees it.
+pub const HOME: &str = layout::HOME;
+
+/// A box that is open, and in which nothing runs yet. Dropping it ends all that is in it.
+#[derive(Debug)]
+pub struct OpenBox {
+    child: Child,
+    socket: UnixStream,
+    said: mpsc::Receiver<io::Result<FromBox>>,
+}
+
+/// The sockets on which the sidecar serves a box, each with the flag of `egress serve` that takes it.
+pub type Sockets = Vec<(&'static str, OwnedFd)>;
+
+/// What an agent is given in a box.
+#[derive(Debug)]
+pub struct Contents<'a> {
+    /// The bottle's name.
+    pub name: &'a str,
+    /// The agent's working directory on the host, and in the box.
+    pub workspace: &'a Path,
+    /// A directory of the host that is the agent's home; without it the home is forgotten at the end.
+    pub home: Option<&'a Path>,
+    /// Further directories and files of the host, with whether the agent may write there.
+    pub more: Vec<(PathBuf, bool)>,
+    /// The files of its home.
+    pub files: &'a [HomeFile],
+    /// The trust bundle.
+    pub bundle: String,
+    /// Its environment.
+    pub environment: Vec<(String, String)>,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+}
+
+impl OpenBox {
+    /// Makes the namespaces, and the sidecar's listeners in them.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn open() -> Result<(Self, Sockets), Error> {
+        let (ours, theirs) = UnixStream::pair().map_err(Error::Start)?;
+        let child = Command::new("/proc/self/exe")
+            .arg0(inside::OUTER)
+            .env_clear()
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::inherit())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(Error::Start)?;
+        let (socket, listeners, said) = listen(ours).await?;
+        let this = Self {
+            child,
+            socket,
+            said,
+        };
+        let sockets = vec![
+            ("--listen", listeners.proxy),
+            ("--steer-tls", listeners.tls),
+            ("--steer-http", listeners.http),
+            ("--dns", listeners.dns_udp),
+            ("--dns", listeners.dns_tcp),
+        ];
+        Ok((this, sockets))
+    }
+
+    /// Fills the box and starts the command in it.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn start(&mut self, contents: Contents<'_>) -> Result<(), Error> {
+        let plan = contents.plan();
+        let stdin = io::stdin();
+        channel::send(
+            &self.socket,
+            &ToBox::Start(Box::new(plan)),
+            &[stdin.as_fd()],
+        )
+        .map_err(Error::Start)?;
+        match self.next().await? {
+            FromBox::Started => Ok(()),
+            _ => Err(Error::Gone),
+        }
+    }
+
+    /// Waits for the command's end: its code in the way of a shell.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gone`] where the box was ended from outside.
+    pub async fn ended(&mut self) -> Result<u8, Error> {
+        match self.next().await? {
+            FromBox::Ended(code) => Ok(code),
+            _ => Err(Error::Gone),
+        }
+    }
+
+    /// Replaces a file of the agent's home in one step, where the agent still has a place for it.
+    ///
+    /// # Errors
+    ///
+    /// The box has ended.
+    pub fn write(&self, file: &HomeFile) -> io::Result<()> {
+        let message = ToBox::Write(in_home(file));
+        channel::send(&self.socket, &message, &[])
+    }
+
+    /// Sends a signal to the command.
+    ///
+    /// # Errors
+    ///
+    /// The box has ended.
+    pub fn signal(&self, number: i32) -> io::Result<()> {
+        channel::send(&self.socket, &ToBox::Signal(number), &[])
+    }
+
+    /// Ends all that is in the box, and waits for it.
+    pub async fn close(mut self) {
+        _ = self.child.kill().await;
+    }
+
+    async fn next(&mut self) -> Result<FromBox, Error> {
+        match self.said.recv().await {
+            Some(Ok(FromBox::Failed(failed))) => Err(failed.into()),
+            Some(Ok(message)) => Ok(message),
+            Some(Err(_)) | None => Err(Error::Gone),
+        }
+    }
+}
+
+/// Reads what the box says, on a thread of its own. The first message has the listeners with it.
+async fn listen(
+    socket: UnixStream,
+) -> Result<(UnixStream, Listeners, mpsc::Receiver<io::Result<FromBox>>), Error> {
+    let ours = socket.try_clone().map_err(Error::Start)?;
+    let (first, said_first) = tokio::sync::oneshot::channel();
+    let (tell, said) = mpsc::channel(8);
+    std::thread::spawn(move || {
+        _ = first.send(channel::receive::<FromBox>(&socket, MOST_SAID));
+        while let Ok(Some((message, _))) = channel::receive(&socket, MOST_SAID) {
+            if tell.blocking_send(Ok(message)).is_err() {
+                break;
+            }
+        }
+    });
+    match said_first.await {
+        Ok(Ok(Some((FromBox::Listening, sockets)))) => {
+            let sockets = <[OwnedFd; 5]>::try_from(sockets).map_err(|_| Error::Gone)?;
+            Ok((ours, Listeners::from_array(sockets), said))
+        }
+        Ok(Ok(Some((FromBox::Failed(failed), _)))) => Err(failed.into()),
+        Ok(Err(error)) => Err(Error::Start(error)),
+        _ => Err(Error::Gone),
+    }
+}
+
+/// The box says little.
+const MOST_SAID: usize = 64 << 10;
+
+impl Contents<'_> {
+    fn plan(self) -> Plan {
+        let path = self
+            .environment
+            .iter()
+            .find(|(name, _)| name == "PATH")
+            .map(|(_, value)| OsString::from(value))
+            .unwrap_or_default();
+        let program = self
+            .command
+            .first()
+            .and_then(|program| find_program(program, &path));
+        let user_home = std::env::var_os("HOME").map(PathBuf::from);
+        let more: Vec<_> = self
+            .more
+            .into_iter()
+            .map(|(path, writable)| {
+                let access = if writable {
+                    Access::ReadWrite
+                } else {
+                    Access::ReadOnly
+                };
+                (path, access)
+            })
+            .collect();
+        let layout = Layout::new(&Wanted {
+            workspace: self.workspace,
+            home: user_home.as_deref(),
+            path: &path,
+            program: program.as_deref(),
+            more: &more,
+        });
+        let mut files = system_files(self.name, self.bundle);
+        files.extend(self.files.iter().map(in_home));
+        let mut links = layout.links;
+        links.extend(layout::BUNDLE_LINKS.map(|link| (link.into(), layout::BUNDLE.into())));
+        Plan {
+            hostname: host_name(self.name),
+            binds: layout.binds,
+            home: self.home.map(Path::to_owned),
+            links,
+            files,
+            environment: self.environment,
+            command: self.command,
+            directory: self.workspace.into(),
+            terminal: terminal(),
+        }
+    }
+}
+
+/// The program that a shell would start.
+pub fn find_program(name: &str, path: &OsStr) -> Option<PathBuf> {
+    let runs = |path: &PathBuf| {
+        path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+    };
+    if name.contains('/') {
+        return std::path::absolute(name).ok().filter(runs);
+    }
+    std::env::split_paths(path)
+        .filter(|directory| directory.is_absolute())
+        .map(|directory| directory.join(name))
+        .find(runs)
+}
+
+/// What of the host's secrets an agent would see that is given this directory.
+pub fn secret_inside(workspace: &Path) -> Option<PathBuf> {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    layout::secret_inside(workspace, home.as_deref())
+}
+
+/// The terminal that this process works at, if any.
+pub fn terminal() -> Option<PathBuf> {
+    use std::io::IsTerminal as _;
+    let standard = [
+        (io::stdin().is_terminal(), 0),
+        (io::stdout().is_terminal(), 1),
+        (io::stderr().is_terminal(), 2),
+    ];
+    let (_, number) = standard.iter().find(|(is_terminal, _)| *is_terminal)?;
+    std::fs::read_link(format!("/proc/self/fd/{number}")).ok()
+}
+
+/// The files of /etc that a box has of its own: who is who in it, and where names are looked up.
+fn system_files(name: &str, bundle: String) -> Vec<BoxFile> {
+    let user = privileges::inside(rustix::process::geteuid().as_raw());
+    let group = privileges::inside(rustix::process::getegid().as_raw());
+    let host = host_name(name);
+    let file = |path: &str, contents: String| BoxFile {
+        path: path.into(),
+        mode: 0o644,
+        contents: contents.into_bytes(),
+    };
+    vec![
+        file(
+            "/etc/passwd",
+            format!(
+                "root:x:0:0:root:/root:/bin/sh\n\
+                 agent:x:{user}:{group}:agent:{HOME}:/bin/bash\n\
+                 nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+            ),
+        ),
+        file(
+            "/etc/group",
+            format!("root:x:0:\nagent:x:{group}:\nnogroup:x:65534:\n"),
+        ),
+        file(
+            "/etc/hosts",
+            format!("127.0.0.1 localhost {host}\n::1 localhost\n"),
+        ),
+        file(
+            "/etc/resolv.conf",
+            format!("nameserver {}\n", network::SIDECAR),
+        ),
+        file("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n".into()),
+        file("/etc/hostname", format!("{host}\n")),
+        file(layout::BUNDLE, bundle),
+    ]
+}
+
+/// A bottle's name as a label of a host name (RFC 1123, section 2.1).
+fn host_name(bottle: &str) -> String {
+    let mut name: String = bottle
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+        .take(63)
+        .collect();
+    name = name.trim_matches('-').into();
+    if name.is_empty() { "bottle".into() } else { name }
+}
+
+fn in_home(file: &HomeFile) -> BoxFile {
+    BoxFile {
+        path: Path::new(HOME).join(&file.target),
+        mode: file.mode,
+        contents: file.contents.clone(),
+    }
+}
+
+/// Why there is no box.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A process or socket could not be made.
+    #[error("the box cannot be started")]
+    Start(#[source] io::Error),
+    /// A step of building it failed.
+    #[error("{what}")]
+    Failed {
+        /// Which, and why.
+        what: String,
+        /// What can be done about it.
+        hint: Option<&'static str>,
+    },
+    /// It ended without a word.
+    #[error("the box has ended, and not by itself")]
+    Gone,
+}
+
+fn describe(failed: &Failed) -> String {
+    let Failed { about, reason, .. } = failed;
+    match failed.step {
+        Step::Namespaces => {
+            format!("this system gives you no namespaces for a box ({about}: {reason})")
+        }
+        Step::Network => format!("the box's network cannot be made ({about}: {reason})"),
+        Step::Files => format!("the box's file system cannot be made ({about}: {reason})"),
+        Step::Privileges => format!("the box cannot be closed off ({about}: {reason})"),
+        Step::Command => format!("{about} does not start in the box: {reason}"),
+    }
+}
+
+impl Error {
+    /// What the operator can do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Failed { hint, .. } => *hint,
+            Self::Start(_) | Self::Gone => None,
+        }
+    }
+}
+
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Self {
+        Self::Failed {
+            what: describe(&failed),
+            hint: failed.hint(),
+        }
+    }
+}
+
+impl Failed {
+    fn hint(&self) -> Option<&'static str> {
+        match self.step {
+            Step::Namespaces | Step::Files if self.is_forbidden() => Some(
+                "allow user namespaces (`sysctl kernel.apparmor_restrict_unprivileged_userns=0`, \
+                 `sysctl kernel.unprivileged_userns_clone=1`, `sysctl user.max_user_namespaces=10000`; in a container, \
+                 a profile that permits them), or use --no-box, which leaves the agent in your own network and files",
+            ),
+            Step::Command => Some(
+                "the box has the system's programs and the directories of PATH; add what else the program needs with \
+                 --ro-bind DIR",
+            ),
+            _ => None,
+        }
+    }
+
+    fn is_forbidden(&self) -> bool {
+        use rustix::io::Errno;
+        [Errno::PERM, Errno::ACCESS, Errno::NOSPC, Errno::USERS, Errno::NOSYS]
+            .iter()
+            .any(|errno| self.errno == Some(errno.raw_os_error()))
+    }
+}

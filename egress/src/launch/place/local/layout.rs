@@ -1,0 +1,264 @@
+//! Which parts of the host an agent sees. What is not named here is not in the box: no home directories, no /run with its
+//! sockets, no /var, and of /etc only what programs need to run.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::plan::{Access, Bind};
+
+/// The agent's home in the box.
+pub(super) const HOME: &str = "/home/agent";
+
+/// Where the trust bundle is in the box: where Debian has its own.
+pub(super) const BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// Other places where programs look for the system's roots; each is a link to the bundle.
+pub(super) const BUNDLE_LINKS: [&str; 3] = [
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+];
+
+/// Programs and what they read: the same for every user of the host.
+const SYSTEM: [&str; 34] = [
+    "/usr",
+    "/opt",
+    "/nix",
+    "/etc/alternatives",
+    "/etc/bash.bashrc",
+    "/etc/ca-certificates.conf",
+    "/etc/debian_version",
+    "/etc/fonts",
+    "/etc/inputrc",
+    "/etc/java-17-openjdk",
+    "/etc/java-21-openjdk",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/localtime",
+    "/etc/login.defs",
+    "/etc/lsb-release",
+    "/etc/magic",
+    "/etc/mime.types",
+    "/etc/os-release",
+    "/etc/perl",
+    "/etc/profile",
+    "/etc/profile.d",
+    "/etc/protocols",
+    "/etc/python3",
+    "/etc/python3.11",
+    "/etc/python3.13",
+    "/etc/redhat-release",
+    "/etc/services",
+    "/etc/shells",
+    "/etc/ssl/openssl.cnf",
+    "/etc/terminfo",
+    "/etc/timezone",
+    "/etc/vim",
+];
+
+/// Directories that are links into /usr on most systems.
+const ROOT_DIRECTORIES: [&str; 6] = ["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+
+/// The host's parts of a box.
+#[derive(Debug, Default)]
+pub(super) struct Layout {
+    /// Parents before children.
+    pub(super) binds: Vec<Bind>,
+    /// Links at the root.
+    pub(super) links: Vec<(PathBuf, PathBuf)>,
+}
+
+/// What decides the layout.
+pub(super) struct Wanted<'a> {
+    /// The agent's working directory, without symbolic links.
+    pub(super) workspace: &'a Path,
+    /// The user's home, which stays outside.
+    pub(super) home: Option<&'a Path>,
+    /// The value of `PATH`.
+    pub(super) path: &'a OsStr,
+    /// The command's program, as the host finds it.
+    pub(super) program: Option<&'a Path>,
+    /// What the operator adds.
+    pub(super) more: &'a [(PathBuf, Access)],
+}
+
+impl Layout {
+    /// Lays a box out.
+    pub(super) fn new(wanted: &Wanted<'_>) -> Self {
+        let mut layout = Self::default();
+        for name in ROOT_DIRECTORIES {
+            let path = Path::new("/").join(name);
+            match fs::read_link(&path) {
+                Ok(target) => layout.links.push((path, target)),
+                Err(_) => layout.read_only(&path),
+            }
+        }
+        for path in SYSTEM {
+            layout.read_only(Path::new(path));
+        }
+        for path in tools(wanted) {
+            layout.read_only(&path);
+        }
+        for (path, access) in wanted.more {
+            layout.add(path, *access);
+        }
+        layout.add(wanted.workspace, Access::ReadWrite);
+        layout
+    }
+
+    fn read_only(&mut self, path: &Path) {
+        self.add(path, Access::ReadOnly);
+    }
+
+    /// Adds a path of the host at its own place. One that is in the box already with the same access adds nothing.
+    fn add(&mut self, path: &Path, access: Access) {
+        let Ok(source) = path.canonicalize() else {
+            return;
+        };
+        let path = &self.through_links(path);
+        let covered = self
+            .binds
+            .iter()
+            .rev()
+            .find(|bind| path.starts_with(&bind.target))
+            .is_some_and(|bind| bind.access == access && bind.source == bind.target);
+        if !covered {
+            self.binds.push(Bind {
+                source,
+                target: path.into(),
+                access,
+            });
+        }
+    }
+}
+
+impl Layout {
+    /// The path with a link at the root followed: `/bin/x` is `/usr/bin/x` where `/bin` is a link.
+    fn through_links(&self, path: &Path) -> PathBuf {
+        let followed = self.links.iter().find_map(|(link, target)| {
+            let rest = path.strip_prefix(link).ok()?;
+            Some(Path::new("/").join(target).join(rest))
+        });
+        followed.unwrap_or_else(|| path.into())
+    }
+}
+
+/// Where `PATH` finds programs outside of the system's directories: those directories, and what is known to stand beside
+/// them. Never a directory that has the user's home in it.
+fn tools(wanted: &Wanted<'_>) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::env::split_paths(wanted.path).filter(|entry| entry.is_absolute()) {
+        found.extend(beside(&entry));
+        found.push(entry);
+    }
+    if let Some(program) = wanted.program {
+        found.push(program.into());
+        if let Ok(real) = program.canonicalize() {
+            found.push(real);
+        }
+    }
+    found.retain(|path| {
+        let real = path.canonicalize().unwrap_or_else(|_| path.clone());
+        let above_home = wanted.home.is_some_and(|home| home.starts_with(&real));
+        !above_home && real != Path::new("/")
+    });
+    found
+}
+
+/// Packages that the programs of a directory are links into.
+fn beside(bin: &Path) -> Option<PathBuf> {
+    let parent = bin.parent()?;
+    if bin.ends_with("node_modules/.bin") {
+        return Some(parent.into());
+    }
+    if parent.join("pyvenv.cfg").is_file() {
+        return Some(parent.into());
+    }
+    let modules = parent.join("lib/node_modules");
+    modules.is_dir().then_some(modules)
+}
+
+/// What of the host's secrets stands in a directory that the agent is to be given: `None` is what one hopes for.
+pub(super) fn secret_inside(workspace: &Path, home: Option<&Path>) -> Option<PathBuf> {
+    if let Some(home) = home.and_then(|home| home.canonicalize().ok())
+        && home.starts_with(workspace)
+    {
+        return Some(home);
+    }
+    LOGINS
+        .iter()
+        .map(|name| workspace.join(name))
+        .find(|path| path.exists())
+}
+
+/// Where the host's programs keep their logins, below a home directory.
+const LOGINS: [&str; 12] = [
+    ".aws/credentials",
+    ".claude/.credentials.json",
+    ".codex/auth.json",
+    ".config/gcloud/credentials.db",
+    ".config/gh/hosts.yml",
+    ".docker/config.json",
+    ".gemini/oauth_creds.json",
+    ".git-credentials",
+    ".kube/config",
+    ".local/share/opencode/auth.json",
+    ".netrc",
+    ".ssh",
+];
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::{Access, Layout, Wanted, secret_inside};
+
+    #[test]
+    fn a_workspace_with_the_home_or_a_login_in_it_is_found_out() {
+        let top = tempfile::tempdir().expect("a directory");
+        let top = top.path().canonicalize().expect("it is there");
+        let home = top.join("home/me");
+        let work = home.join("work");
+        fs::create_dir_all(&work).expect("made");
+        assert_eq!(secret_inside(&work, Some(&home)), None);
+        for above in [&home, &top.join("home"), &top, Path::new("/")] {
+            assert_eq!(secret_inside(above, Some(&home)), Some(home.clone()));
+        }
+        fs::create_dir(work.join(".ssh")).expect("made");
+        assert_eq!(secret_inside(&work, None), Some(work.join(".ssh")));
+    }
+
+    #[test]
+    fn tools_of_the_user_are_in_the_box_and_the_home_is_not() {
+        let top = tempfile::tempdir().expect("a directory");
+        let home = top.path().canonicalize().expect("it is there");
+        let work = home.join("work");
+        let bin = home.join("node/bin");
+        let modules = home.join("node/lib/node_modules");
+        for directory in [&work, &bin, &modules] {
+            fs::create_dir_all(directory).expect("made");
+        }
+        let path = std::env::join_paths([&bin, &home, Path::new("relative"), Path::new("/")]);
+        let layout = Layout::new(&Wanted {
+            workspace: &work,
+            home: Some(&home),
+            path: &path.expect("a PATH"),
+            program: None,
+            more: &[],
+        });
+        let access = |path: &Path| {
+            let found = layout.binds.iter().find(|bind| bind.target == path);
+            found.map(|bind| bind.access)
+        };
+        assert_eq!(access(&work), Some(Access::ReadWrite));
+        assert_eq!(access(&bin), Some(Access::ReadOnly));
+        assert_eq!(access(&modules), Some(Access::ReadOnly));
+        assert_eq!(access(Path::new("/usr")), Some(Access::ReadOnly));
+        for outside in [home.as_path(), Path::new("/"), Path::new("/etc")] {
+            assert_eq!(access(outside), None, "{}", outside.display());
+        }
+    }
+}
