@@ -85,7 +85,10 @@ impl<'d> Fields<'d> {
 fn unknown(span: Span, text: &str, keys: &Keys) -> Fault {
     let fault = Fault::new(span, format!("unknown key {}", shown(text))).key(text);
     let fault = match keys.unknown(text) {
-        Unknown::Meant(known) => fault.hint(format!("did you mean `{known}`?")),
+        Unknown::Meant(known) => fault.hint(match keys.few() {
+            Some(all) => format!("did you mean `{known}`? {all}"),
+            None => format!("did you mean `{known}`?"),
+        }),
         Unknown::Hint(hint) => fault.hint(hint),
         Unknown::ReadOver => fault,
     };

@@ -128,7 +128,18 @@ impl Keys {
         let names: Vec<&str> = self.names().collect();
         match closest(key, &names) {
             Some(meant) => Unknown::Meant(meant),
-            None => Unknown::Hint(format!("{} has the keys {}", self.of, listed(&names))),
+            None => Unknown::Hint(self.all()),
         }
+    }
+
+    /// All keys in words, where they are few and there are no others.
+    pub(super) fn few(&self) -> Option<String> {
+        let few = self.others == Others::Faults && (..=4).contains(&self.names().count());
+        few.then(|| self.all())
+    }
+
+    fn all(&self) -> String {
+        let names: Vec<&str> = self.names().collect();
+        format!("{} has the keys {}", self.of, listed(&names))
     }
 }

@@ -107,7 +107,7 @@ pub static ALL: &[Preset] = &[
         name: "mise",
         about: "mise's lists of versions, and tools that are released on GitHub",
         forms: &[Form {
-            scheme: None,
+            scheme: Some("Bearer"),
             routes: MISE,
         }],
     },
@@ -153,6 +153,8 @@ impl Form {
     }
 }
 
+// The most of a good session. Analytics, and `ab.chatgpt.com`, stay out. The API's host is named because a forwarded login
+// would be given to all of it otherwise.
 const CODEX: &str = "\
 routes:
   - host: chatgpt.com
@@ -168,7 +170,7 @@ routes:
       - /backend-api/ps/plugins
     methods: [GET]
   - host: api.openai.com
-    description: 'codex: the model, with an API key'
+    description: 'codex: the API'
     path_allowlist: [/v1/responses]
     methods: [GET, POST]
 ";
@@ -305,6 +307,8 @@ routes:
       - {regex: '^/repos/[^/]+/[^/]+/releases(/.*)?$'}
       - {regex: '^/repos/[^/]+/[^/]+/attestations/.+$'}
     methods: [GET, HEAD]
+    auth_scheme: Bearer
+    token_env: EGRESS_TOKEN_0
   - host: github.com
     description: 'mise: downloads'
     path_allowlist: [{regex: '^/[^/]+/[^/]+/releases/download/.+$'}]

@@ -7,6 +7,8 @@ use crate::route::{Line, Rule};
 
 mod broken;
 mod good;
+mod manifests;
+mod rendered;
 mod slots;
 mod together;
 

@@ -175,3 +175,6 @@ impl Problem {
         &self.hint
     }
 }
+
+#[cfg(test)]
+mod tests;

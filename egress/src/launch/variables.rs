@@ -33,6 +33,12 @@ pub fn variables(
     variables
 }
 
+/// Whether a variable is one that leads an agent to the sidecar, or has it trust the bottle's CA.
+pub fn is_ours(name: &str) -> bool {
+    let others = ["NO_PROXY", "no_proxy", "NODE_USE_ENV_PROXY"];
+    PROXY_VARIABLES.contains(&name) || CA_VARIABLES.contains(&name) || others.contains(&name)
+}
+
 /// The sidecar's URL as the agent reaches it: `http://[USER:PASSWORD@]HOST:PORT`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyUrl(String);

@@ -105,21 +105,20 @@ fn yaml_of<'s>(source: &'s Source, faults: &mut Vec<Fault>) -> Option<&'s str> {
         return Some(text);
     }
     let is_border = |line: &str| line.trim_end() == "---";
-    let mut at = 0;
-    for (number, line) in text.split_inclusive('\n').enumerate() {
-        match (number, is_border(line)) {
-            (0, true) => {}
-            (0, false) => {
-                faults.push(
-                    Fault::of_file("the file has no front matter")
-                        .hint("begin it with a line `---`, the manifest, and another line `---`"),
-                );
-                return None;
-            }
-            (_, true) => return text.get(..at),
-            (_, false) => {}
+    let mut lines = text.split_inclusive('\n');
+    let Some(first) = lines.next().filter(|line| is_border(line)) else {
+        faults.push(
+            Fault::of_file("the file has no front matter")
+                .hint("begin it with a line `---`, the manifest, and another line `---`"),
+        );
+        return None;
+    };
+    let mut end = first.len();
+    for line in lines {
+        if is_border(line) {
+            return text.get(..end);
         }
-        at += line.len();
+        end += line.len();
     }
     faults.push(
         Fault::of_file("the front matter does not end")

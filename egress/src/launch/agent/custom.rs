@@ -15,6 +15,7 @@ use super::known::{self, Kind};
 use super::{Agent, Error, HomeFile, Problem, Setting, codex, shown};
 use crate::config::agents::{CredentialFile, CustomAgent};
 use crate::launch::login::Login;
+use crate::launch::variables;
 
 pub(super) fn agent(described: &CustomAgent, setting: &Setting<'_>) -> Result<Agent, Error> {
     let mut made = Agent {
@@ -25,7 +26,15 @@ pub(super) fn agent(described: &CustomAgent, setting: &Setting<'_>) -> Result<Ag
         environment: described.environment.clone(),
         ..Agent::default()
     };
-    let mut problems = Vec::new();
+    let mut problems: Vec<Problem> = described
+        .environment
+        .iter()
+        .filter(|(name, _)| variables::is_ours(name))
+        .map(|(name, _)| Problem {
+            what: format!("the variable {} leads to the sidecar", name.escape_debug()),
+            hint: "leave it out: the launcher sets it".into(),
+        })
+        .collect();
     for credential in &described.credentials {
         match provide(credential, setting) {
             Ok(Provided { file, note }) => {

@@ -229,3 +229,6 @@ static SECRETS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     })
     .collect()
 });
+
+#[cfg(test)]
+mod tests;

@@ -215,3 +215,6 @@ const TOP: &[(&str, Allowed)] = &[
     ),
     ("web_search", Allowed::Plain),
 ];
+
+#[cfg(test)]
+mod tests;
