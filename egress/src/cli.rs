@@ -8,12 +8,13 @@ pub mod completions;
 pub mod demo;
 pub mod env;
 pub mod explain;
+pub mod launch;
 pub mod man;
 pub mod presets;
 pub mod reload;
 pub mod render_routes;
-pub mod schema;
 pub mod run;
+pub mod schema;
 pub mod serve;
 pub mod status;
 
@@ -47,6 +48,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Run(args) => run::run(*args),
+        Command::Launch(command) => launch::run(command),
         Command::Env(args) => env::run(&args),
         Command::Ca(command) => ca::run(&command),
         Command::Codex(command) => return codex::run(&command),
@@ -87,6 +89,9 @@ enum Command {
     Demo(demo::Args),
     /// Run an agent in a box whose only way out is its sidecar
     Run(Box<run::Args>),
+    /// Run an agent elsewhere, with its sidecar beside it
+    #[command(subcommand)]
+    Launch(launch::Launch),
     /// Run the sidecar
     Serve(Box<serve::Args>),
     /// Find everything that is wrong with a routes file or a manifest

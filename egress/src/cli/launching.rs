@@ -1,8 +1,10 @@
 //! What `egress run` and `egress launch` share: which bottle and agent are meant, and how a launch's errors are told.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Failure;
 use crate::config::agents::{self, CustomAgent};
@@ -122,7 +124,9 @@ fn preset(name: &str) -> Result<Bottle, Failure> {
 
 fn custom(name: &str, file: Option<&Path>) -> Result<CustomAgent, Failure> {
     let named = file.map(Path::to_owned);
-    let path = named.or_else(default_agents).filter(|path| path.exists() || file.is_some());
+    let path = named
+        .or_else(default_agents)
+        .filter(|path| path.exists() || file.is_some());
     let Some(path) = path else {
         let error = anyhow!("there is no agent `{name}`");
         return Err(Failure::usage(error).hint(
@@ -149,6 +153,44 @@ fn default_agents() -> Option<PathBuf> {
     };
     let config = variable("XDG_CONFIG_HOME").or_else(|| Some(variable("HOME")?.join(".config")))?;
     Some(config.join("egress/agents.yaml"))
+}
+
+/// Where an agent has its dummy login.
+pub(super) fn dummy(agent: &Agent) -> Option<PathBuf> {
+    let found = agent
+        .files
+        .iter()
+        .find(|file| file.target.ends_with(".codex/auth.json"));
+    found.map(|file| file.target.clone())
+}
+
+/// Signals that ask this process to end. At a terminal the keys go to the agent as well, and are its own.
+pub(super) struct Stops {
+    terminate: Signal,
+    hangup: Signal,
+    interrupt: Signal,
+    quit: Signal,
+}
+
+impl Stops {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+        })
+    }
+
+    /// The number of the next one.
+    pub(super) async fn next(&mut self) -> i32 {
+        tokio::select! {
+            _ = self.terminate.recv() => libc::SIGTERM,
+            _ = self.hangup.recv() => libc::SIGHUP,
+            _ = self.interrupt.recv() => libc::SIGINT,
+            _ = self.quit.recv() => libc::SIGQUIT,
+        }
+    }
 }
 
 impl From<prepare::Error> for Failure {
@@ -182,7 +224,9 @@ impl From<claim::Error> for Failure {
             claim::Error::Taken { .. } => {
                 "end the other launch first, or give the second one a bottle of its own in the manifest"
             }
-            claim::Error::Foreign(_) => "set XDG_RUNTIME_DIR to a directory of yours with mode 0700",
+            claim::Error::Foreign(_) => {
+                "set XDG_RUNTIME_DIR to a directory of yours with mode 0700"
+            }
             claim::Error::Io { .. } => "set XDG_RUNTIME_DIR to a directory that you can write to",
         };
         Self::runtime(error).hint(hint)

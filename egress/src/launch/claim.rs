@@ -168,9 +168,8 @@ mod tests {
     fn a_bottle_is_one_launchs_at_a_time_and_leaves_nothing() {
         let directory = tempfile::tempdir().expect("a directory");
         let runtime = directory.path().to_owned();
-        let env = move |name: &str| {
-            (name == "XDG_RUNTIME_DIR").then(|| OsString::from(runtime.clone()))
-        };
+        let env =
+            move |name: &str| (name == "XDG_RUNTIME_DIR").then(|| OsString::from(runtime.clone()));
         let host = Host {
             env: &env,
             now: SystemTime::now(),

@@ -6,10 +6,10 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use super::Host;
 use super::claim::{self, Claim};
 use super::handover::Handed;
 use super::resolve::{Unresolved, resolve};
-use super::Host;
 use crate::config::manifest::{Bottle, Template};
 use crate::config::{self, Faults};
 use crate::route::Routes;

@@ -8,13 +8,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Args;
 use crate::cli::Failure;
-use crate::cli::launching::{self, Chosen};
+use crate::cli::launching::{self, Chosen, Stops, dummy};
 use crate::launch::agent::{Agent, HomeFile, Setting};
 use crate::launch::follow::{Change, Follower};
 use crate::launch::place::local::{self, Contents, OpenBox, Sockets};
@@ -84,11 +83,7 @@ impl Session {
         let (text, _) = bundle::text(&bundle::pem(sidecar.certificate()))
             .map_err(|error| Failure::runtime(error).hint(error.hint()))?;
         let (agent_home, bundle_path, proxy) = match &opened {
-            Some(_) => (
-                local::HOME.into(),
-                local::BUNDLE.into(),
-                local::proxy_url(),
-            ),
+            Some(_) => (local::HOME.into(), local::BUNDLE.into(), local::proxy_url()),
             None => outside(home, &prepared, &sidecar),
         };
         let agent = chosen.agent(&Setting {
@@ -120,7 +115,11 @@ impl Session {
             None => {
                 eprintln!("warning: {}", unboxed::WARNING);
                 let started = Unboxed::start(contents, &agent_home, &bundle_path);
-                Place::Unboxed(started.context("the command does not start").map_err(Failure::runtime)?)
+                Place::Unboxed(
+                    started
+                        .context("the command does not start")
+                        .map_err(Failure::runtime)?,
+                )
             }
         };
         let dummy = dummy(&agent);
@@ -188,7 +187,9 @@ impl Session {
                 }
             }
             Change::Kept(reason) => {
-                eprintln!("warning: the host's Codex login is of no use now, and the last good one is kept: {reason}");
+                eprintln!(
+                    "warning: the host's Codex login is of no use now, and the last good one is kept: {reason}"
+                );
             }
         }
     }
@@ -268,7 +269,11 @@ impl Args {
             .filter_map(|name| Some(((*name).into(), text(name)?)))
             .collect();
         let home = home.display().to_string();
-        for (name, value) in [("HOME", home.as_str()), ("USER", "agent"), ("LOGNAME", "agent")] {
+        for (name, value) in [
+            ("HOME", home.as_str()),
+            ("USER", "agent"),
+            ("LOGNAME", "agent"),
+        ] {
             environment.push((name.into(), value.into()));
         }
         let proxy = ProxyUrl::parse(proxy).map_err(Failure::runtime)?;
@@ -298,12 +303,28 @@ const STOPPING: Duration = Duration::from_secs(10);
 
 /// What the agent may know of the environment that it was launched from.
 const PASSED: [&str; 14] = [
-    "PATH", "TERM", "COLORTERM", "TERM_PROGRAM", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "NO_COLOR",
-    "FORCE_COLOR", "COLUMNS", "LINES", "EDITOR",
+    "PATH",
+    "TERM",
+    "COLORTERM",
+    "TERM_PROGRAM",
+    "LANG",
+    "LANGUAGE",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "NO_COLOR",
+    "FORCE_COLOR",
+    "COLUMNS",
+    "LINES",
+    "EDITOR",
 ];
 
 /// The home, the bundle and the proxy of an agent without a box.
-fn outside(home: Option<&Path>, prepared: &Prepared, sidecar: &Sidecar) -> (PathBuf, PathBuf, String) {
+fn outside(
+    home: Option<&Path>,
+    prepared: &Prepared,
+    sidecar: &Sidecar,
+) -> (PathBuf, PathBuf, String) {
     let own = prepared.directory();
     let address = sidecar.addresses().next().unwrap_or_default();
     (
@@ -311,15 +332,6 @@ fn outside(home: Option<&Path>, prepared: &Prepared, sidecar: &Sidecar) -> (Path
         own.join("ca-bundle.pem"),
         format!("http://{address}"),
     )
-}
-
-/// Where an agent has its dummy login.
-fn dummy(agent: &Agent) -> Option<PathBuf> {
-    let found = agent
-        .files
-        .iter()
-        .find(|file| file.target.ends_with(".codex/auth.json"));
-    found.map(|file| file.target.clone())
 }
 
 /// The working directory, without symbolic links, and without the host's logins in it.
@@ -343,33 +355,4 @@ fn canonical(path: &Path) -> Result<PathBuf, Failure> {
     path.canonicalize()
         .with_context(|| format!("cannot find {}", path.display()))
         .map_err(Failure::usage)
-}
-
-/// Signals that ask this process to end. At a terminal the keys go to the agent as well, and are its own.
-struct Stops {
-    terminate: Signal,
-    hangup: Signal,
-    interrupt: Signal,
-    quit: Signal,
-}
-
-impl Stops {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
-        })
-    }
-
-    /// The number of the next one.
-    async fn next(&mut self) -> i32 {
-        tokio::select! {
-            _ = self.terminate.recv() => libc::SIGTERM,
-            _ = self.hangup.recv() => libc::SIGHUP,
-            _ = self.interrupt.recv() => libc::SIGINT,
-            _ = self.quit.recv() => libc::SIGQUIT,
-        }
-    }
 }

@@ -312,7 +312,10 @@ fn system_files(name: &str, bundle: String) -> Vec<BoxFile> {
             "/etc/resolv.conf",
             format!("nameserver {}\n", network::SIDECAR),
         ),
-        file("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n".into()),
+        file(
+            "/etc/nsswitch.conf",
+            "passwd: files\ngroup: files\nhosts: files dns\n".into(),
+        ),
         file("/etc/hostname", format!("{host}\n")),
         file(layout::BUNDLE, bundle),
     ]
@@ -322,11 +325,21 @@ fn system_files(name: &str, bundle: String) -> Vec<BoxFile> {
 fn host_name(bottle: &str) -> String {
     let mut name: String = bottle
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() {
+                c.to_ascii_lowercase()
+            } else {
+                '-'
+            }
+        })
         .take(63)
         .collect();
     name = name.trim_matches('-').into();
-    if name.is_empty() { "bottle".into() } else { name }
+    if name.is_empty() {
+        "bottle".into()
+    } else {
+        name
+    }
 }
 
 fn in_home(file: &HomeFile) -> BoxFile {
@@ -406,8 +419,14 @@ impl Failed {
 
     fn is_forbidden(&self) -> bool {
         use rustix::io::Errno;
-        [Errno::PERM, Errno::ACCESS, Errno::NOSPC, Errno::USERS, Errno::NOSYS]
-            .iter()
-            .any(|errno| self.errno == Some(errno.raw_os_error()))
+        [
+            Errno::PERM,
+            Errno::ACCESS,
+            Errno::NOSPC,
+            Errno::USERS,
+            Errno::NOSYS,
+        ]
+        .iter()
+        .any(|errno| self.errno == Some(errno.raw_os_error()))
     }
 }

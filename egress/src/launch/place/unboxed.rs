@@ -73,7 +73,10 @@ impl Unboxed {
 
     /// Sends a signal to the command.
     pub fn signal(&self, number: i32) {
-        let pid = self.child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
+        let pid = self
+            .child
+            .id()
+            .and_then(|id| Pid::from_raw(id.try_into().ok()?));
         if let (Some(pid), Some(signal)) = (pid, Signal::from_named_raw(number)) {
             _ = rustix::process::kill_process(pid, signal);
         }
@@ -88,7 +91,10 @@ impl Unboxed {
 fn write(home: &Path, file: &HomeFile) -> io::Result<()> {
     let path = home.join(&file.target);
     let parent = path.parent().unwrap_or(home);
-    DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(parent)?;
     let mut staged = tempfile::NamedTempFile::new_in(parent)?;
     io::Write::write_all(&mut staged, &file.contents)?;
     let mode = fs::Permissions::from_mode(file.mode);

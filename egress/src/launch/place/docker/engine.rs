@@ -148,7 +148,9 @@ impl Error {
     /// What the operator can do about it, where that is known.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::NoClient => Some("install Docker, or run the agent on this machine: `egress run`"),
+            Self::NoClient => {
+                Some("install Docker, or run the agent on this machine: `egress run`")
+            }
             Self::NoEngine(said) if said.contains("permission denied") => Some(
                 "you may not use Docker's socket: join the group `docker` and log in again, or use sudo",
             ),

@@ -19,8 +19,8 @@ pub struct User {
 ///
 /// [`Error::Missing`], or docker's.
 pub async fn check(engine: &Engine, image: &str, flag: &'static str) -> Result<(), Error> {
-    let asked = engine.output(&["image", "inspect", "--format", "{{.Id}}", image], b"");
-    if asked.await?.status.success() {
+    let ask = ["image", "inspect", "--format", "{{.Id}}", image];
+    if engine.output(&ask, b"").await?.status.success() {
         return Ok(());
     }
     Err(Error::Missing {
@@ -124,9 +124,10 @@ impl Error {
     /// What the operator can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Missing { flag, .. } if *flag == "--sidecar-image" => {
-                Some("make it with `docker/build` of the sources, or name another with --sidecar-image".into())
-            }
+            Self::Missing { flag, .. } if *flag == "--sidecar-image" => Some(
+                "make it with `docker/build` of the sources, or name another with --sidecar-image"
+                    .into(),
+            ),
             Self::Missing { image, flag } => Some(format!(
                 "`docker pull {image}`, or build it; {flag} names another"
             )),

@@ -70,9 +70,11 @@ impl Tar {
         field("", 12);
         let sum: u32 = block.iter().copied().map(u32::from).sum();
         let sum = format!("{sum:06o}\0 ");
-        self.0.extend_from_slice(block.get(..148).unwrap_or_default());
+        self.0
+            .extend_from_slice(block.get(..148).unwrap_or_default());
         self.0.extend_from_slice(sum.as_bytes());
-        self.0.extend_from_slice(block.get(156..).unwrap_or_default());
+        self.0
+            .extend_from_slice(block.get(156..).unwrap_or_default());
         Ok(())
     }
 }
@@ -106,9 +108,14 @@ mod tests {
     fn a_real_tar_reads_it() {
         let long = format!("home/{}/{}", "d".repeat(90), "f".repeat(90));
         let mut tar = Tar::default();
-        let node = Owner { uid: 1000, gid: 1001 };
-        tar.directory("/home/node/.codex", 0o700, node).expect("it fits");
-        tar.file("home/node/.codex/auth.json", 0o600, node, b"{}").expect("it fits");
+        let node = Owner {
+            uid: 1000,
+            gid: 1001,
+        };
+        tar.directory("/home/node/.codex", 0o700, node)
+            .expect("it fits");
+        tar.file("home/node/.codex/auth.json", 0o600, node, b"{}")
+            .expect("it fits");
         tar.file(&long, 0o644, ROOT, &[b'x'; 512]).expect("it fits");
         assert!(tar.file(&"x".repeat(300), 0o644, ROOT, b"").is_err());
         let mut child = Command::new("tar")

@@ -48,7 +48,10 @@ const NEW: &str = "/new";
 
 /// Makes a tree of two directories the root: one holds the host's root, one is to be the box's.
 fn enter_staging() -> io::Result<()> {
-    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    rustix::mount::mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )?;
     tmpfs(Path::new(STAGING), 0o755)?;
     let staging = Path::new(STAGING);
     for name in [OLD, NEW] {

@@ -102,15 +102,15 @@ fn drop_capabilities() -> io::Result<()> {
 /// - keys are kept by user, and not by namespace; `bpf` and `perf_event_open` are of no use here but to attackers.
 fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
     let ioctl = |request: u64| {
-        let is = SeccompCondition::new(
-            1,
-            SeccompCmpArgLen::Dword,
-            SeccompCmpOp::Eq,
-            request,
-        )?;
+        let is = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, request)?;
         SeccompRule::new(vec![is])
     };
-    let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+    let families = [
+        libc::AF_UNIX,
+        libc::AF_INET,
+        libc::AF_INET6,
+        libc::AF_NETLINK,
+    ];
     let other_family = families
         .into_iter()
         .map(|family| {

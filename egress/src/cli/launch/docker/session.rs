@@ -1,0 +1,288 @@
+//! One launch: from its arguments to the end of the agent and of its sidecar.
+
+use std::io::IsTerminal as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use tokio::process::Child;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::Args;
+use crate::cli::Failure;
+use crate::cli::launching::{self, Chosen, Stops, dummy};
+use crate::launch::agent::{Agent, HomeFile, Setting};
+use crate::launch::follow::{Change, Follower};
+use crate::launch::place::docker::engine::Engine;
+use crate::launch::place::docker::image::{self, User};
+use crate::launch::place::docker::provision::Tested;
+use crate::launch::place::docker::{
+    AgentPlan, BUNDLE, Error, Place, SidecarPlan, Terminal, WORKSPACE,
+};
+use crate::launch::prepare::Prepared;
+use crate::launch::sidecar::Sidecar;
+use crate::launch::variables::{AgentPath, ProxyUrl, variables};
+use crate::launch::{Host, bundle};
+
+/// An agent at work. Dropped at any time, it leaves nothing behind.
+pub(super) struct Session {
+    command: Child,
+    sidecar: Sidecar,
+    // After those that run in it.
+    place: Place,
+    prepared: Prepared,
+    user: User,
+    home: PathBuf,
+    // Where the dummy login is in the agent's home, if it has one.
+    dummy: Option<PathBuf>,
+    terminal: Terminal,
+}
+
+impl Session {
+    /// Looks at everything first, and then starts everything.
+    pub(super) async fn begin(
+        args: &Args,
+        chosen: &Chosen,
+        workspace: &Path,
+    ) -> Result<Self, Failure> {
+        let prepared = Prepared::new(&chosen.bottle, &Host::this())?;
+        let engine = Engine::find().await.map_err(Error::from)?;
+        let user = user(&engine, args).await.map_err(Error::from)?;
+        let mut place = Place::open(engine, &prepared.name).await?;
+        let sidecar = start_sidecar(args, chosen, &prepared, &place).await?;
+        let agent = chosen.agent(&Setting {
+            host: Host::this(),
+            home: &args.agent_home,
+            workspace: Path::new(WORKSPACE),
+            routes: Some(&prepared.routes),
+            roles: &prepared.roles,
+            handed: Some(&prepared.handed),
+        })?;
+        for note in &agent.notes {
+            eprintln!("note: {note}");
+        }
+        let environment = args.environment(&agent, &prepared, &place.proxy_url())?;
+        let plan = AgentPlan {
+            image: &args.image,
+            workspace,
+            environment: &environment,
+        };
+        place.agent(&plan).await?;
+        let certificate = bundle::pem(sidecar.certificate());
+        let trusted = trusted(&place, &certificate).await?;
+        place
+            .provision(
+                &user,
+                &args.agent_home,
+                &agent.files,
+                &certificate,
+                &trusted,
+            )
+            .await?;
+        if let Some(test) = &agent.test
+            && place.test(&user, test).await? == Tested::Absent
+            && args.command.is_empty()
+        {
+            return Err(absent(args, &agent));
+        }
+        let terminal = terminal();
+        let mut command = place.exec(&user, terminal, &chosen.command(&agent, &args.command));
+        if !std::io::stdin().is_terminal() {
+            // At a terminal the keys are the agent's. Elsewhere a signal for all is told to the agent by this process.
+            command.process_group(0);
+        }
+        let command = command
+            .stdin(Stdio::inherit())
+            .spawn()
+            .context("docker exec")
+            .map_err(Failure::runtime)?;
+        Ok(Self {
+            command,
+            sidecar,
+            place,
+            user,
+            home: args.agent_home.clone(),
+            dummy: dummy(&agent),
+            terminal,
+            prepared,
+        })
+    }
+
+    /// Waits for the agent's end, and sees to its login and its sidecar meanwhile.
+    pub(super) async fn watch(mut self, mut stops: Stops) -> Result<i32, Failure> {
+        let mut deadline = pin!(tokio::time::sleep(FOREVER));
+        let (tell, mut changes) = mpsc::unbounded_channel();
+        let _following = match self.prepared.handed.codex() {
+            Some(codex) => Some(
+                Follower::new(&codex.login)
+                    .spawn(move |change| _ = tell.send(change))
+                    .context("cannot follow the host's Codex login")
+                    .map_err(Failure::runtime)?,
+            ),
+            None => None,
+        };
+        let mut stopped = 0;
+        let result = loop {
+            tokio::select! {
+                ended = self.command.wait() => break code(ended),
+                ended = self.sidecar.ended() => break Err(launching::sidecar_ended(&ended)),
+                Some(change) = changes.recv() => self.follow(change).await,
+                number = stops.next() => match number {
+                    libc::SIGINT | libc::SIGQUIT if self.terminal == Terminal::Yes => {}
+                    number => {
+                        self.place.signal(&self.user, number).await;
+                        if matches!(number, libc::SIGTERM | libc::SIGHUP) {
+                            deadline.as_mut().reset(Instant::now() + STOPPING);
+                            stopped = 128 + number;
+                        }
+                    }
+                },
+                () = &mut deadline => break Ok(stopped),
+            }
+        };
+        if result.is_err() {
+            // The agent goes first: without its sidecar it has nobody to talk to.
+            self.place.close();
+        } else {
+            self.sidecar.stop().await;
+            self.place.close();
+        }
+        result
+    }
+
+    /// Gives a renewed login to the sidecar, and its dummy to the agent.
+    async fn follow(&mut self, change: Change) {
+        match change {
+            Change::Renewed(login) => {
+                let Some(codex) = self.prepared.handed.codex() else {
+                    return;
+                };
+                // A sidecar or an agent that has ended is noticed where it is waited for.
+                _ = self.sidecar.hand(&codex.line(&login)).await;
+                let Some(target) = &self.dummy else { return };
+                let file = HomeFile {
+                    target: target.clone(),
+                    mode: 0o600,
+                    contents: login.dummy().as_str().into(),
+                };
+                if let Err(error) = self.place.write(&self.user, &self.home, &file).await {
+                    eprintln!("warning: the agent's dummy login is not renewed: {error}");
+                }
+            }
+            Change::Kept(reason) => {
+                eprintln!(
+                    "warning: the host's Codex login is of no use now, and the last good one is kept: {reason}"
+                );
+            }
+        }
+    }
+}
+
+/// Looks at both images.
+async fn user(engine: &Engine, args: &Args) -> Result<User, image::Error> {
+    image::check(engine, &args.sidecar_image, "--sidecar-image").await?;
+    image::check(engine, &args.image, "--image").await?;
+    image::user(engine, &args.image, &args.user).await
+}
+
+async fn start_sidecar(
+    args: &Args,
+    chosen: &Chosen,
+    prepared: &Prepared,
+    place: &Place,
+) -> Result<Sidecar, Failure> {
+    let path = prepared.routes_file();
+    let routes = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {}", path.display()))
+        .map_err(Failure::runtime)?;
+    let plan = SidecarPlan {
+        image: &args.sidecar_image,
+        routes: &routes,
+        route_certificates: chosen.bottle.upstream_cas().map(Path::to_owned).collect(),
+        certificates: &args.upstream_ca,
+    };
+    let command = place.sidecar(&plan).await?;
+    let slots = prepared.handed.line();
+    Ok(Sidecar::start_by(command, &slots, args.log.as_deref()).await?)
+}
+
+/// The bundle for the agent: the bottle's certificate, and the roots of its image, or else of this machine.
+async fn trusted(place: &Place, certificate: &str) -> Result<String, Failure> {
+    if let Some(roots) = place.roots().await? {
+        return Ok(format!("{}\n{roots}", certificate.trim_end()));
+    }
+    match bundle::text(certificate) {
+        Ok((text, _)) => Ok(text),
+        Err(error) => Err(Failure::runtime(error).hint(error.hint())),
+    }
+}
+
+fn absent(args: &Args, agent: &Agent) -> Failure {
+    let error = anyhow!("the image `{}` has no `{}`", args.image, agent.name);
+    let failure = Failure::usage(error);
+    match &agent.install {
+        Some(install) => failure.hint(format!(
+            "install it when the image is built: `{}`",
+            install.join(" ")
+        )),
+        None => failure,
+    }
+}
+
+impl Args {
+    /// The agent's variables beside those of its image.
+    fn environment(
+        &self,
+        agent: &Agent,
+        prepared: &Prepared,
+        proxy: &str,
+    ) -> Result<Vec<(String, String)>, Failure> {
+        let proxy = ProxyUrl::parse(proxy).map_err(Failure::runtime)?;
+        let bundle = AgentPath::new(Path::new(BUNDLE))
+            .ok_or_else(|| Failure::runtime(anyhow!("{BUNDLE} is no path")))?;
+        let home = self.agent_home.display().to_string();
+        let mut environment = vec![("HOME".to_owned(), home)];
+        let found = variables(&proxy, &bundle, Some(&prepared.routes));
+        environment.extend(found.into_iter().map(|(name, value)| (name.into(), value)));
+        environment.extend(agent.environment.iter().cloned());
+        for given in &self.env {
+            match given.split_once('=') {
+                Some(("", _)) => {
+                    return Err(Failure::usage(anyhow!("--env {given:?} has no name")));
+                }
+                Some((name, value)) => environment.push((name.into(), value.into())),
+                None => environment.extend(
+                    std::env::var(given)
+                        .ok()
+                        .map(|value| (given.clone(), value)),
+                ),
+            }
+        }
+        Ok(environment)
+    }
+}
+
+/// How the command ended, in the way of a shell.
+fn code(ended: std::io::Result<std::process::ExitStatus>) -> Result<i32, Failure> {
+    let status = ended.map_err(Failure::runtime)?;
+    let signalled = || 128 + status.signal().unwrap_or_default();
+    Ok(status.code().unwrap_or_else(signalled))
+}
+
+fn terminal() -> Terminal {
+    if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+        Terminal::Yes
+    } else {
+        Terminal::No
+    }
+}
+
+/// Longer than any agent works.
+const FOREVER: Duration = Duration::from_secs(365 * 86_400);
+
+/// How long an agent that is asked to end may take.
+const STOPPING: Duration = Duration::from_secs(10);
