@@ -8,20 +8,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use futures_util::{SinkExt, StreamExt};
 use http::{Method, Request, Response};
 use serde_json::{Value, json};
 use tokio::process::Command;
-use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::agent::Agent;
+use crate::harness::chatgpt::{
+    self, ACCOUNT, HELLO, RESPONSES, SIGNATURE, access_token, answer, unix_now,
+};
 use crate::harness::clients::{Home, Output, node_program, run};
 use crate::harness::pki::Pki;
 use crate::harness::sidecar::{EGRESS, Sidecar};
-use crate::harness::upstream::{self, Body, Call, Upstream, WebSocket};
+use crate::harness::upstream::{self, Body, Call, Upstream};
 
-const ACCOUNT: &str = "0b7c2a52-6f7e-4a3c-9d0e-1f6f1a3f7c11";
-const HELLO: &str = "hello from the upstream";
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// What the sidecar answers where the slot expired. Of all statuses only this one makes Codex stop at once and print
@@ -201,7 +200,7 @@ async fn an_expired_slot_stops_codex_at_once_and_it_says_why() {
 async fn a_new_session_with_an_expired_slot_ends_and_sends_nothing() {
     let pki = Pki::new();
     let upstream = Upstream::tls(&pki).start(answer).await;
-    let routes = chatgpt(&upstream, FORWARDED);
+    let routes = routes_to(&upstream, FORWARDED);
     let lapse = unix_now() + SHORT_LIFE;
     let slot = access_token(lapse);
     let sidecar = Sidecar::with_routes(&pki, routes)
@@ -271,7 +270,6 @@ async fn passing_of(exp: u64) {
 }
 
 const REAL_LOGIN: &str = "real-login-that-must-not-reach-the-sandbox";
-const RESPONSES: &str = "/backend-api/codex/responses";
 
 /// No further keys on the route.
 const FORWARDED: &str = "";
@@ -303,7 +301,7 @@ impl Scene {
             .require("authorization", format!("Bearer {token}"))
             .start(answer)
             .await;
-        let routes = chatgpt(&upstream, route_keys);
+        let routes = routes_to(&upstream, route_keys);
         let sidecar = Sidecar::with_routes(&pki, routes)
             .slot("EGRESS_TOKEN_0", token)
             .start()
@@ -314,17 +312,7 @@ impl Scene {
     async fn around(upstream: Upstream, sidecar: Sidecar) -> Self {
         let host = tempfile::tempdir().expect("a temporary directory");
         let token = access_token(unix_now() + DAY.as_secs());
-        let login = json!({
-            "auth_mode": "chatgpt",
-            "OPENAI_API_KEY": null,
-            "tokens": {
-                "id_token": token,
-                "access_token": token,
-                "refresh_token": "rt_real-refresh-token-of-the-host",
-                "account_id": ACCOUNT,
-            },
-            "last_refresh": "2026-11-01T00:00:00Z",
-        });
+        let login = chatgpt::login(&token);
         std::fs::write(host.path().join("auth.json"), login.to_string())
             .expect("a writable directory");
         let home = Home::behind(&sidecar);
@@ -404,7 +392,7 @@ impl Scene {
         assert!(self.host.path().exists());
         for secret in [
             self.token.as_str(),
-            "rt_real-refresh-token-of-the-host",
+            chatgpt::REFRESH_TOKEN,
             SIGNATURE,
         ] {
             self.home.assert_free_of(secret, output);
@@ -430,92 +418,10 @@ async fn dummy_auth(host: &Path, target: &Path) -> Vec<u8> {
     std::fs::read(target).expect("the dummy is there")
 }
 
-fn chatgpt(upstream: &Upstream, route_keys: &str) -> String {
+fn routes_to(upstream: &Upstream, route_keys: &str) -> String {
     format!(
         "routes:\n  - host: chatgpt.com\n    path_allowlist: [/backend-api/]\n    auth_scheme: Bearer\n    \
          token_env: EGRESS_TOKEN_0\n    connect_to: {}\n{route_keys}",
         upstream.addr()
     )
-}
-
-/// The least of the service that `codex exec` needs. The rest may be missing.
-async fn answer(call: Call) -> Response<Body> {
-    match call.seen.path() {
-        "/backend-api/wham/accounts/check" => {
-            let account = json!({
-                "id": ACCOUNT,
-                "workspace_backend_origin": "https://chatgpt.com",
-                "account_routing_override": "NO_CONSTRAINT",
-            });
-            upstream::json(
-                200,
-                &json!({"accounts": [account], "default_account_id": ACCOUNT}),
-            )
-        }
-        RESPONSES if call.is_websocket() => call.websocket(converse),
-        RESPONSES => {
-            let events =
-                events().map(|event| format!("event: {}\ndata: {event}\n\n", name(&event)));
-            upstream::typed(200, "text/event-stream", events.concat())
-        }
-        _ => upstream::json(404, &json!({})),
-    }
-}
-
-/// Answers each `response.create`: Codex sends one to warm the connection up, and one with the prompt.
-async fn converse(mut socket: WebSocket) {
-    while let Some(Ok(message)) = socket.next().await {
-        let Message::Text(text) = message else {
-            continue;
-        };
-        let request: Value = serde_json::from_str(&text).expect("a JSON message");
-        assert_eq!(name(&request), "response.create");
-        for event in events() {
-            if socket.send(Message::text(event.to_string())).await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-fn events() -> [Value; 3] {
-    let text = json!({"type": "output_text", "text": HELLO});
-    let item = json!({"type": "message", "role": "assistant", "id": "msg_1", "content": [text]});
-    let usage = json!({
-        "input_tokens": 1,
-        "input_tokens_details": null,
-        "output_tokens": 1,
-        "output_tokens_details": null,
-        "total_tokens": 2,
-    });
-    [
-        json!({"type": "response.created", "response": {"id": "resp_1"}}),
-        json!({"type": "response.output_item.done", "item": item}),
-        json!({"type": "response.completed", "response": {"id": "resp_1", "usage": usage}}),
-    ]
-}
-
-fn name(event: &Value) -> &str {
-    event["type"].as_str().unwrap_or_default()
-}
-
-const SIGNATURE: &str = "cmVhbC1zaWduYXR1cmUtb2YtdGhlLWhvc3QtbG9naW4";
-
-/// An access token as the host has one. Only its `exp` and the account matter; nobody here checks the signature.
-fn access_token(exp: u64) -> String {
-    let header = BASE64_URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256","typ":"JWT"}"#);
-    let payload = json!({
-        "exp": exp,
-        "sub": "auth0|real-subject-of-the-host",
-        "https://api.openai.com/auth": {"chatgpt_plan_type": "pro", "chatgpt_account_id": ACCOUNT},
-    });
-    let payload = BASE64_URL_SAFE_NO_PAD.encode(payload.to_string());
-    format!("{header}.{payload}.{SIGNATURE}")
-}
-
-fn unix_now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("a clock after 1970")
-        .as_secs()
 }
