@@ -390,11 +390,7 @@ impl Scene {
     /// Neither the agent nor the log holds anything of the host's login.
     fn assert_clean(&self, output: &Output) {
         assert!(self.host.path().exists());
-        for secret in [
-            self.token.as_str(),
-            chatgpt::REFRESH_TOKEN,
-            SIGNATURE,
-        ] {
+        for secret in [self.token.as_str(), chatgpt::REFRESH_TOKEN, SIGNATURE] {
             self.home.assert_free_of(secret, output);
             assert!(!self.sidecar.log().contains(secret));
         }

@@ -260,7 +260,7 @@ pub(crate) const CA_VARIABLES: &[&str] = &[
 ];
 
 /// Finds a secret in the forms in which it can lie about: plain, and inside base64 text at any of the three alignments.
-fn traces(secret: &str) -> regex::bytes::Regex {
+pub(crate) fn traces(secret: &str) -> regex::bytes::Regex {
     let mut forms = vec![regex::escape(secret)];
     for skip in 0..3 {
         let padded = [&b"\0\0"[..skip], secret.as_bytes()].concat();
@@ -274,7 +274,7 @@ fn traces(secret: &str) -> regex::bytes::Regex {
     regex::bytes::Regex::new(&forms.join("|")).expect("an alternation of literals")
 }
 
-fn files_under(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn files_under(dir: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut pending = vec![dir.to_owned()];
     while let Some(dir) = pending.pop() {

@@ -5,9 +5,9 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::super::clients::system;
+use super::super::clients::{files_under, node_modules, system};
 use super::super::sidecar::EGRESS;
-use super::Engine;
+use super::{Docker, Engine};
 
 /// The binary under test, by `docker/Dockerfile`.
 pub(crate) const SIDECAR: &str = "egress";
@@ -15,6 +15,31 @@ pub(crate) const SIDECAR: &str = "egress";
 pub(crate) const AGENT: &str = "agent";
 /// One file, and no shell.
 pub(crate) const SHELLLESS: &str = "agent-without-shell";
+
+/// The same, with the real Codex.
+pub(crate) const CODEX: &str = "agent-with-codex";
+
+/// Makes the image with Codex, which is large and not for everybody.
+pub(crate) async fn codex(docker: &Docker) -> &'static str {
+    if docker.attempt(&["image", "inspect", CODEX]).await.code == Some(0) {
+        return CODEX;
+    }
+    let codex = codex_program(&node_modules().await);
+    let context = tempfile::tempdir().expect("a temporary directory");
+    copy(&codex, &context.path().join("codex"));
+    let file = format!("FROM {AGENT}\nCOPY codex /usr/local/bin/codex\n");
+    write(context.path(), "Dockerfile", file);
+    let context = context.path().to_str().expect("a UTF-8 path");
+    docker.run(&["build", "-q", "-t", CODEX, context]).await;
+    CODEX
+}
+
+/// The program itself, which npm's script would start. It is linked with nothing.
+fn codex_program(modules: &Path) -> PathBuf {
+    let found = files_under(&modules.join("@openai"));
+    let found = found.into_iter().find(|file| file.ends_with("bin/codex"));
+    found.expect("the platform's package of Codex")
+}
 
 pub(super) fn build_all(engine: &Engine) {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -56,6 +81,10 @@ fn agent(engine: &Engine, root: &Path) {
     }
     let home = root.join("home/node");
     std::os::unix::fs::chown(home, Some(1000), Some(1000)).expect("root may do so");
+    write(root, "usr/bin/update-ca-certificates", UPDATE);
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(root.join("usr/bin/update-ca-certificates"), mode)
+        .expect("it is ours");
     let roots = std::fs::read("/etc/ssl/certs/ca-certificates.crt");
     write(
         root,
@@ -72,6 +101,9 @@ fn agent(engine: &Engine, root: &Path) {
         ],
     );
 }
+
+/// What Debian's does, in short.
+const UPDATE: &str = "#!/bin/sh\nexec cat /usr/local/share/ca-certificates/*.crt >>/etc/ssl/certs/ca-certificates.crt\n";
 
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nnode:x:1000:1000::/home/node:/bin/sh\n";
 
