@@ -127,8 +127,6 @@ async fn the_command_has_its_arguments_its_input_its_place_and_its_code() {
     assert_eq!(place.stdout, "/workspace\nnode\n/home/node\n");
     let kept = std::fs::read_to_string(bottle.path("project/kept"));
     assert_eq!(kept.expect("the workspace is the project"), "kept\n");
-    let missing = run(&mut bottle.launch(images::AGENT, &["no-such-program"])).await;
-    assert_eq!(missing.status.code(), Some(127), "{missing:#?}");
 
     let mut cat = bottle.launch(images::AGENT, &["cat"]);
     let mut cat = Running::spawn(cat.stdin(Stdio::piped()));

@@ -55,8 +55,14 @@ async fn an_image_that_is_of_no_use_is_refused() {
 }
 
 #[tokio::test]
-async fn an_agent_that_is_not_in_the_image_is_told_before_it_is_run() {
+async fn a_program_that_is_not_in_the_image_is_told_before_it_is_run() {
     let bottle = Bottle::new().await;
+    let output = run(&mut bottle.launch(images::AGENT, &["no-such-program"])).await;
+    assert!(
+        output.stderr.contains("`agent` has no `no-such-program`"),
+        "{output:#?}"
+    );
+    assert_eq!(output.status.code(), Some(2), "{output:#?}");
     let mut launch = bottle.command(crate::harness::sidecar::EGRESS);
     launch.args(["launch", "docker", "codex", "--image", images::AGENT]);
     launch.arg("--manifest").arg(bottle.path("bottle.yaml"));

@@ -7,7 +7,7 @@ pub mod engine;
 pub mod image;
 mod names;
 mod network;
-pub mod provision;
+mod provision;
 mod tar;
 
 use std::ffi::OsString;

@@ -19,7 +19,6 @@ use crate::launch::agent::{Agent, HomeFile, Setting};
 use crate::launch::follow::{Change, Follower};
 use crate::launch::place::docker::engine::Engine;
 use crate::launch::place::docker::image::{self, User};
-use crate::launch::place::docker::provision::Tested;
 use crate::launch::place::docker::{
     AgentPlan, BUNDLE, Error, Place, SidecarPlan, Terminal, WORKSPACE,
 };
@@ -83,14 +82,10 @@ impl Session {
                 &trusted,
             )
             .await?;
-        if let Some(test) = &agent.test
-            && place.test(&user, test).await? == Tested::Absent
-            && args.command.is_empty()
-        {
-            return Err(absent(args, &agent));
-        }
+        let words = chosen.command(&agent, &args.command);
+        check(&place, &user, &agent, &words, &args.image).await?;
         let terminal = terminal();
-        let mut command = place.exec(&user, terminal, &chosen.command(&agent, &args.command));
+        let mut command = place.exec(&user, terminal, &words);
         if !std::io::stdin().is_terminal() {
             // At a terminal the keys are the agent's. Elsewhere a signal for all is told to the agent by this process.
             command.process_group(0);
@@ -221,16 +216,35 @@ async fn trusted(place: &Place, certificate: &str) -> Result<String, Failure> {
     }
 }
 
-fn absent(args: &Args, agent: &Agent) -> Failure {
-    let error = anyhow!("the image `{}` has no `{}`", args.image, agent.name);
-    let failure = Failure::usage(error);
-    match &agent.install {
-        Some(install) => failure.hint(format!(
-            "install it when the image is built: `{}`",
-            install.join(" ")
-        )),
-        None => failure,
+/// The last look before the command runs: the agent accepts its home where it is in the image, and the program is there.
+async fn check(
+    place: &Place,
+    user: &User,
+    agent: &Agent,
+    words: &[String],
+    image: &str,
+) -> Result<(), Failure> {
+    if let Some(test) = &agent.test
+        && let Some(program) = test.first()
+        && place.has(user, program).await?
+    {
+        place.test(user, test).await?;
     }
+    let Some(program) = words.first() else {
+        let error = anyhow!("nothing says what is to be run");
+        return Err(Failure::usage(error).hint("write a command after `--`"));
+    };
+    if place.has(user, program).await? {
+        return Ok(());
+    }
+    let failure = Failure::usage(anyhow!("the image `{image}` has no `{program}`"));
+    Err(match &agent.install {
+        Some(install) if agent.command.first() == Some(program) => {
+            let install = install.join(" ");
+            failure.hint(format!("install it when the image is built: `{install}`"))
+        }
+        _ => failure,
+    })
 }
 
 impl Args {

@@ -112,7 +112,7 @@ pub(super) fn said(output: &Output) -> String {
     let line = line
         .strip_prefix("Error response from daemon: ")
         .unwrap_or(line);
-    line.trim_end_matches(|c| c == '.' || c == '\n').to_owned()
+    line.trim_end_matches('.').to_owned()
 }
 
 /// Why docker did not do it.

@@ -59,32 +59,37 @@ impl Place {
             tar.file(&path.to_string_lossy(), file.mode, owner, &file.contents)?;
         }
         let target = format!("{}:/", self.names.agent);
-        let copy = ["cp", "--archive", "-", &target];
+        // Without --archive, which would give it all to the user that the container was made with.
+        let copy = ["cp", "-", &target];
         self.engine.feed(&copy, &tar.finish()).await?;
         self.as_root(TRUST, &[]).await?;
         Ok(())
     }
 
-    /// Runs the agent's own check, where the agent is in the image.
+    /// Whether a program is there for the agent's user.
+    ///
+    /// # Errors
+    ///
+    /// Docker's.
+    pub async fn has(&self, user: &User, program: &str) -> Result<bool, Error> {
+        let exec = ["exec", "--user", &user.name, &self.names.agent];
+        let look = ["/bin/sh", "-c", "command -v \"$1\"", "sh", program];
+        let look = [&exec[..], &look].concat();
+        Ok(self.engine.output(&look, b"").await?.status.success())
+    }
+
+    /// Runs the agent's own check.
     ///
     /// # Errors
     ///
     /// [`Error::Test`] with what it said.
-    pub async fn test(&self, user: &User, command: &[String]) -> Result<Tested, Error> {
-        let Some(program) = command.first() else {
-            return Ok(Tested::Absent);
-        };
+    pub async fn test(&self, user: &User, command: &[String]) -> Result<(), Error> {
         let exec = ["exec", "--user", &user.name, &self.names.agent];
-        let look = ["/bin/sh", "-c", "command -v \"$1\"", "sh", program];
-        let look = [&exec[..], &look].concat();
-        if !self.engine.output(&look, b"").await?.status.success() {
-            return Ok(Tested::Absent);
-        }
         let words: Vec<&str> = command.iter().map(String::as_str).collect();
         let test = [&exec[..], &words].concat();
         let tested = self.engine.output(&test, b"").await?;
         if tested.status.success() {
-            return Ok(Tested::Works);
+            return Ok(());
         }
         let said = [tested.stdout, tested.stderr].concat();
         Err(Error::Test {
@@ -121,15 +126,6 @@ impl Place {
         let all = [&exec[..], &shell, arguments].concat();
         Ok(self.engine.run(&all).await?)
     }
-}
-
-/// What came of the agent's own check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tested {
-    /// It works.
-    Works,
-    /// It is not in the image.
-    Absent,
 }
 
 /// The directories of a file's relative path, from the outermost on.
