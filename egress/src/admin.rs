@@ -252,6 +252,8 @@ fn status(state: &State) -> Value {
             "requests": count(&counters.requests),
             "denied": count(&counters.denied),
             "failed": count(&counters.failed),
+            "names": count(&counters.names),
+            "names_denied": count(&counters.names_denied),
             "reloads": count(&counters.reloads),
             "reload_failures": count(&counters.reload_failures),
         },

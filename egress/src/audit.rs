@@ -41,6 +41,10 @@ pub struct Counters {
     pub failed: AtomicU64,
     /// WebSockets and passthrough tunnels open now.
     pub open_splices: AtomicU64,
+    /// DNS messages.
+    pub names: AtomicU64,
+    /// Names that no route admits, asked for over DNS.
+    pub names_denied: AtomicU64,
     /// Reloads that took effect.
     pub reloads: AtomicU64,
     /// Reloads that were refused; the policy before stayed.

@@ -93,7 +93,7 @@ enum Command {
     #[command(subcommand)]
     Launch(launch::Launch),
     /// Run the sidecar
-    Serve(Box<serve::Args>),
+    Serve(Box<serve::args::Args>),
     /// Find everything that is wrong with a routes file or a manifest
     Check(check::Args),
     /// Make the routes file of a manifest's bottle

@@ -8,11 +8,13 @@ pub mod access;
 pub mod body;
 pub mod connect;
 pub mod connection;
+pub mod dns;
 pub mod gate;
 pub mod headers;
 pub mod limits;
 pub mod reject;
 pub mod socket;
+pub mod steer;
 pub mod upgrade;
 pub mod upstream;
 
@@ -33,7 +35,7 @@ use rustls::ServerConfig;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-pub use self::listen::{Listener, serve};
+pub use self::listen::{Entrance, Listener, serve};
 pub use self::reload::{Reloaded, Source, uncertifiable};
 
 use self::access::Access;

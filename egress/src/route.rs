@@ -124,6 +124,11 @@ impl Routes {
         Err(denial)
     }
 
+    /// Whether any route is for a host, by whatever port, scheme or path.
+    pub fn names(&self, host: &Host) -> bool {
+        self.candidates(host).next().is_some()
+    }
+
     /// The first `passthrough` route for an origin, as the permit that dialling demands. The caller has checked that the
     /// client hello names this origin.
     ///

@@ -46,19 +46,18 @@ impl Sidecar {
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
-        self.ready.listeners[0]
-            .parse()
-            .expect("the harness's listener is TCP")
+        self.told_address("LISTEN")
     }
 
-    /// What it said about each listener, the harness's own first.
-    pub(crate) fn listeners(&self) -> &[String] {
-        &self.ready.listeners
+    /// The values of a key on its ready descriptor, in their order. The harness's own listener is the first one.
+    pub(crate) fn told(&self, key: &str) -> Vec<&str> {
+        let values = self.ready.iter().filter(|(told, _)| told == key);
+        values.map(|(_, value)| value.as_str()).collect()
     }
 
-    /// The root's certificate as it told it, in base64.
-    pub(crate) fn told_ca(&self) -> &str {
-        &self.ready.ca
+    /// The first address under a key.
+    pub(crate) fn told_address(&self, key: &str) -> SocketAddr {
+        self.told(key)[0].parse().expect("an address")
     }
 
     /// The value of HTTPS_PROXY.
@@ -300,22 +299,17 @@ pub(crate) struct StartFailure {
     pub(crate) log: String,
 }
 
-/// What a sidecar tells on its ready descriptor.
-#[derive(Default)]
-struct Ready {
-    listeners: Vec<String>,
-    ca: String,
-}
+/// The lines that a sidecar writes to its ready descriptor, as keys and values.
+type Ready = Vec<(String, String)>;
 
 /// Reads all up to `READY=1`. `None` where the pipe ends without it.
 async fn read_ready(ready: BufReader<tokio::process::ChildStdout>) -> Option<Ready> {
     let mut lines = ready.lines();
-    let mut told = Ready::default();
+    let mut told = Ready::new();
     while let Ok(Some(line)) = lines.next_line().await {
         match line.split_once('=') {
-            Some(("LISTEN", value)) => told.listeners.push(value.into()),
-            Some(("CA", value)) => told.ca = value.into(),
             Some(("READY", "1")) => return Some(told),
+            Some((key, value)) => told.push((key.into(), value.into())),
             _ => panic!("unexpected line on the ready descriptor: {line:?}"),
         }
     }

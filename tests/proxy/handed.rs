@@ -84,7 +84,7 @@ async fn an_inherited_socket_on_a_network_is_guarded_like_any_other() {
     };
     refused(builder(), "is not loopback").await;
     let sidecar = builder().arg("--allow-client=192.0.2.0/24").start().await;
-    let port = sidecar.listeners()[1]
+    let port = sidecar.told("LISTEN")[1]
         .rsplit(':')
         .next()
         .expect("a port")
@@ -114,7 +114,7 @@ async fn inherited_sockets_serve_and_are_told() {
     })
     .await;
     let told = [address.to_string(), format!("unix:{}", path.display())];
-    assert_eq!(rig.sidecar.listeners()[1..], told);
+    assert_eq!(rig.sidecar.told("LISTEN")[1..], told);
     let request = b"CONNECT api.test:443 HTTP/1.1\r\nHost: api.test\r\n\r\n";
     let mut over_tcp = tokio::net::TcpStream::connect(address)
         .await
@@ -143,7 +143,7 @@ async fn inherited_sockets_serve_and_are_told() {
 async fn the_root_is_told_before_readiness() {
     let rig = Rig::new("- {host: api.test}\n").await;
     let pem = CertificateDer::from_pem_file(rig.sidecar.ca_cert()).expect("a certificate");
-    assert_eq!(rig.sidecar.told_ca(), BASE64_STANDARD.encode(pem));
+    assert_eq!(rig.sidecar.told("CA")[0], BASE64_STANDARD.encode(pem));
 }
 
 #[tokio::test]

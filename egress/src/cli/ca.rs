@@ -9,7 +9,7 @@ use anyhow::anyhow;
 use clap::Subcommand;
 use egress_ca::{Constraints, Root};
 
-use super::serve::constraints;
+use super::serve::args::constraints;
 use super::{Failure, load_routes, output, print, trust_bundle};
 use crate::admin::rfc3339;
 use crate::config::Faults;

@@ -3,6 +3,8 @@
 //! The order matters: the slots are taken out of the environment and the process closes itself off before a second
 //! thread runs and before anything listens.
 
+pub mod args;
+mod dns;
 mod listen;
 mod slots;
 
@@ -11,7 +13,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::os::fd::RawFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -20,8 +22,7 @@ use anyhow::{Context as _, anyhow};
 use arc_swap::ArcSwap;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use egress_ca::{Constraints, Issuer, Root};
-use ipnet::IpNet;
+use egress_ca::Issuer;
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -30,165 +31,51 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio_util::task::TaskTracker;
 
-use self::listen::{ListenAddress, Place};
+use self::args::{Args, RootsArg};
+use self::listen::{Guards, Place};
 use super::Failure;
-use super::logging::{self, LogFilter, LogFormat};
+use super::logging;
 use crate::admin::{self, AdminAddress};
 use crate::audit::Audit;
 use crate::config::{self, Faults};
 use crate::confine::{self, Measure};
 use crate::credential::handed::Lines;
-use crate::credential::{Environment, Secret};
+use crate::credential::{Environment, Secret, SlotName};
 use crate::policy::Policy;
 use crate::proxy::access::Access;
-use crate::proxy::limits::Limits;
-use crate::proxy::upstream::{Dialer, ProxyUrl, Roots, TlsClients, Upstream};
-use crate::proxy::{self, Epoch, Listener, Source, State, uncertifiable};
-use crate::route::host::{Host, HostPattern};
-use crate::route::target::Scheme;
-use crate::route::{Routes, Tls};
-
-/// Arguments of `egress serve`.
-#[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES)]
-pub struct Args {
-    /// The routes file
-    #[arg(
-        short,
-        long,
-        value_name = "FILE",
-        env = "EGRESS_ROUTES",
-        default_value = "routes.yaml"
-    )]
-    routes: PathBuf,
-    /// Where clients connect: IP:PORT, unix:PATH, or fd:N for a socket that listens already and is inherited. May be
-    /// given several times
-    #[arg(short, long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
-    listen: Vec<ListenAddress>,
-    #[command(flatten)]
-    ca: CaArgs,
-    /// Where `egress status` and `egress reload` connect: unix:PATH, or IP:PORT on loopback
-    #[arg(long, value_name = "ADDRESS", env = "EGRESS_ADMIN")]
-    admin: Option<AdminAddress>,
-    /// A network whose clients may connect; needed on every address but loopback. May be given several times
-    #[arg(long, value_name = "CIDR")]
-    allow_client: Vec<IpNet>,
-    /// A file of USER:PASSWORD lines, one of which each client has to present
-    #[arg(long, value_name = "FILE")]
-    client_auth_file: Option<PathBuf>,
-    /// A PEM file of certificates trusted for every upstream besides the roots. May be given several times
-    #[arg(long, value_name = "FILE")]
-    upstream_ca: Vec<PathBuf>,
-    /// Whose root certificates are trusted for upstreams
-    #[arg(long, value_enum, default_value_t)]
-    roots: RootsArg,
-    /// A further proxy that every upstream is reached through: http://[USER:PASSWORD@]HOST:PORT
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "EGRESS_UPSTREAM_PROXY",
-        hide_env_values = true
-    )]
-    upstream_proxy: Option<ProxyUrl>,
-    /// The log's form
-    #[arg(long, value_enum, default_value_t)]
-    log_format: LogFormat,
-    /// What is logged, as `info`, `debug` or a filter like `egress=debug,hyper=info`
-    #[arg(
-        long,
-        value_name = "FILTER",
-        env = "EGRESS_LOG",
-        default_value = "info"
-    )]
-    log: LogFilter,
-    /// A file descriptor that is told `LISTEN=ADDRESS` for each listener, `CA=` and the root's certificate in base64, and
-    /// then `READY=1`
-    #[arg(long, value_name = "N")]
-    ready_fd: Option<RawFd>,
-    /// A file descriptor from which lines of {"SLOT":"value"} are read: the first before the start, later ones replace
-    /// the values that they name
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..=65535))]
-    slots_fd: Option<RawFd>,
-    /// Stop when the other end of --slots-fd is closed: who handed the slots over is gone
-    #[arg(long, requires = "slots_fd")]
-    stop_at_eof: bool,
-    /// Stop when the process that started this one ends, however it ends (Linux)
-    #[arg(long)]
-    die_with_parent: bool,
-    /// Seconds for a request's head, from its first byte
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = seconds())]
-    head_timeout: u64,
-    /// Seconds for a TLS handshake, on either side
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = seconds())]
-    handshake_timeout: u64,
-    /// Seconds for a connection to an upstream
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = seconds())]
-    connect_timeout: u64,
-    /// Seconds for an upstream's answer to begin
-    #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = seconds())]
-    answer_timeout: u64,
-    /// Seconds for a body that stands still
-    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = seconds())]
-    body_timeout: u64,
-    /// Seconds for a tunnel or WebSocket on which nothing moves
-    #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = seconds())]
-    idle_timeout: u64,
-    /// Seconds for exchanges under way when the sidecar is asked to stop
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = seconds())]
-    drain_timeout: u64,
-    /// Client connections at once
-    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
-    max_connections: u32,
-}
-
-/// Where the bottle's CA is.
-#[derive(Debug, clap::Args)]
-pub struct CaArgs {
-    /// The directory of the bottle's CA; created where it is missing [default: $XDG_STATE_HOME/egress/ca, else
-    /// ~/.local/state/egress/ca]
-    #[arg(long, value_name = "DIR", env = "EGRESS_CA_DIR")]
-    pub ca_dir: Option<PathBuf>,
-    /// Keep the CA's key in memory alone, and forget it at the end
-    #[arg(long)]
-    pub ca_ephemeral: bool,
-    /// Create the CA without name constraints, for routes whose hosts change often
-    #[arg(long)]
-    pub no_name_constraints: bool,
-}
-
-const EXAMPLES: &str = "\
-Examples:
-  EGRESS_TOKEN_0=... egress serve --routes routes.yaml
-  EGRESS_TOKEN_0_FILE=/run/secrets/openai egress serve -r routes.yaml --listen 10.1.0.2:8080 --allow-client 10.1.0.0/24
-  egress serve -r routes.yaml --listen unix:/run/bottle/egress.sock --admin unix:/run/bottle/admin.sock
-
-Signals: HUP reads the routes and slots again; TERM and INT stop after the exchanges under way, a second INT at once.";
-
-fn seconds() -> clap::builder::RangedU64ValueParser {
-    clap::value_parser!(u64).range(1..=7 * 86_400)
-}
+use crate::proxy::dns::Server;
+use crate::proxy::steer::preamble::Token;
+use crate::proxy::upstream::{Dialer, Roots, TlsClients, Upstream};
+use crate::proxy::{self, Entrance, Epoch, Listener, Source, State, uncertifiable};
 
 /// Runs the sidecar until it is told to stop.
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
-    // Before anything is opened here: numbers are all that tells inherited descriptors from our own.
-    let places = listen::take("--listen", &args.listen)?;
+    // Before anything is opened here, so that no number is one of our own.
+    let places = args.places()?;
+    let names = dns::take(&args.dns)?;
     let mut handed = args.slots_fd.map(slots::take).transpose()?;
-    listen::check(
-        &places,
-        !args.allow_client.is_empty() || args.client_auth_file.is_some(),
-    )?;
+    let guards = Guards {
+        networks: !args.allow_client.is_empty(),
+        logins: args.client_auth_file.is_some(),
+    };
+    listen::check(&places, &names, guards)?;
+    args.check_answers()?;
     let ready = args.ready_fd.map(open_fd).transpose()?;
     if args.die_with_parent {
         die_with_parent()?;
     }
     let draft = config::read(&args.routes);
-    let environment = Environment::take(draft.slots());
+    let token = args.token_name();
+    let environment = Environment::take(draft.slots().chain(&token));
     let confinement = confine::apply();
     confine::raise_file_limit();
     if let Some(lines) = &mut handed {
         slots::first(lines, &environment)?;
     }
     logging::begin(args.log_format, args.log.clone());
+    if let Some(name) = token {
+        check_token(&environment, &name)?;
+    }
     let policy = draft.into_policy(&environment, None, SystemTime::now())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -199,6 +86,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         environment,
         confinement,
         places,
+        names,
         handed,
         ready,
     };
@@ -213,7 +101,8 @@ struct Started {
     policy: Policy,
     environment: Environment,
     confinement: Vec<Measure>,
-    places: Vec<Place>,
+    places: Vec<(Entrance, Place)>,
+    names: Vec<dns::Place>,
     handed: Option<Lines>,
     ready: Option<File>,
 }
@@ -224,6 +113,7 @@ async fn serve(args: Args, started: Started) -> Result<(), Failure> {
         environment,
         confinement,
         places,
+        names,
         handed,
         ready,
     } = started;
@@ -233,7 +123,11 @@ async fn serve(args: Args, started: Started) -> Result<(), Failure> {
     let terminate = signal(SignalKind::terminate()).map_err(Failure::runtime)?;
     let interrupt = signal(SignalKind::interrupt()).map_err(Failure::runtime)?;
     let listeners = listen::bind_all(places).await?;
-    let addresses: Vec<SocketAddr> = listeners.iter().filter_map(Listener::address).collect();
+    let names = dns::bind_all(names).await?;
+    let addresses: Vec<SocketAddr> = listeners
+        .iter()
+        .filter_map(|(_, listener)| listener.address())
+        .collect();
     let admin = match &args.admin {
         Some(address) => Some(admin::bind(address).await?),
         None => None,
@@ -253,7 +147,13 @@ async fn serve(args: Args, started: Started) -> Result<(), Failure> {
             reload(&reloading).await;
         }
     });
-    announce(&state, &listeners, ready)?;
+    announce(&state, &listeners, &names, ready)?;
+    if !names.is_empty() {
+        let server = Server::new(state.clone(), args.dns_answer.iter().copied().collect());
+        for socket in names {
+            tokio::spawn(server.clone().serve(socket));
+        }
+    }
     proxy::serve(state, listeners, stop(terminate, interrupt, launcher)).await;
     if let Some(AdminAddress::Unix(path)) = &args.admin {
         // Whoever asks a sidecar that is gone is told that it is not there, and not that it refuses.
@@ -322,61 +222,51 @@ fn nothing() -> Result<ServerConfig, rustls::Error> {
         .with_cert_resolver(Arc::new(ResolvesServerCertUsingSni::new())))
 }
 
-impl CaArgs {
-    /// Opens the bottle's root, or creates it for these routes.
-    pub fn open(&self, routes: &Routes) -> Result<Root, Failure> {
-        let constraints = if self.no_name_constraints {
-            Constraints::None
-        } else {
-            constraints(routes)
-        };
-        let root = if self.ca_ephemeral {
-            Root::ephemeral(&constraints)?
-        } else {
-            Root::open(&super::ca_dir(self.ca_dir.as_ref())?, &constraints)?
-        };
-        Ok(root)
-    }
-}
-
-/// The names that the routes have certified: those of intercepted tunnels.
-pub fn constraints(routes: &Routes) -> Constraints {
-    let hosts = routes
-        .iter()
-        .filter(|route| route.rule.tls == Tls::Intercept && route.rule.scheme == Scheme::Https);
-    let names = hosts.filter_map(|route| match &route.rule.host {
-        HostPattern::Exact(Host::Address(_)) => None,
-        pattern => Some(pattern.to_string()),
-    });
-    Constraints::Hosts(names.collect())
-}
-
-impl Args {
-    fn limits(&self) -> Limits {
-        Limits {
-            head: Duration::from_secs(self.head_timeout),
-            handshake: Duration::from_secs(self.handshake_timeout),
-            connect: Duration::from_secs(self.connect_timeout),
-            answer: Duration::from_secs(self.answer_timeout),
-            body_idle: Duration::from_secs(self.body_timeout),
-            tunnel_idle: Duration::from_secs(self.idle_timeout),
-            drain: Duration::from_secs(self.drain_timeout),
-            connections: usize::try_from(self.max_connections)
-                .unwrap_or(usize::MAX)
-                .max(1),
-            ..Limits::default()
+/// Refuses an interceptor without a token.
+fn check_token(environment: &Environment, name: &SlotName) -> Result<(), Failure> {
+    match environment.value(name).as_ref().map(Token::parse) {
+        Some(Some(_)) => Ok(()),
+        given => {
+            let fault = match given {
+                None => "is not set",
+                Some(_) => "is not 64 hexadecimal digits",
+            };
+            let error = anyhow!("--interceptor: {name} {fault}");
+            Err(Failure::usage(error).hint(format!(
+                "give {name} in the environment or on --slots-fd, as the machine has it"
+            )))
         }
     }
 }
 
 /// Says that clients can connect: to the log, to systemd, and to whoever waits at `--ready-fd`.
-fn announce(state: &State, listeners: &[Listener], ready: Option<File>) -> Result<(), Failure> {
+fn announce(
+    state: &State,
+    listeners: &[(Entrance, Listener)],
+    names: &[dns::Socket],
+    ready: Option<File>,
+) -> Result<(), Failure> {
     let policy = state.policy.load();
     let mut lines = String::new();
-    for listener in listeners {
-        let address = listener.to_string();
-        tracing::info!(%address, "listening");
-        lines.push_str(&format!("LISTEN={address}\n"));
+    for (entrance, listener) in listeners {
+        let (address, option) = (listener.to_string(), listen::flag(*entrance));
+        tracing::info!(%address, option, "listening");
+        let key = match entrance {
+            Entrance::Proxy => "LISTEN",
+            Entrance::SteerTls => "STEER_TLS",
+            Entrance::SteerHttp => "STEER_HTTP",
+            Entrance::Interceptor => "INTERCEPTOR",
+        };
+        lines.push_str(&format!("{key}={address}\n"));
+    }
+    for socket in names {
+        let (key, address) = match socket {
+            dns::Socket::Udp(socket) => ("DNS_UDP", socket.local_addr()),
+            dns::Socket::Tcp(listener) => ("DNS_TCP", listener.local_addr()),
+        };
+        let address = address.map_err(Failure::runtime)?;
+        tracing::info!(%address, option = "--dns", "listening");
+        lines.push_str(&format!("{key}={address}\n"));
     }
     let shown: Vec<String> = state
         .confinement
@@ -523,14 +413,4 @@ fn open_fd(number: RawFd) -> Result<File, Failure> {
         .open(format!("/dev/fd/{number}"))
         .with_context(|| format!("--ready-fd {number}"))
         .map_err(Failure::usage)
-}
-
-/// Whose root certificates are trusted.
-#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
-enum RootsArg {
-    /// The platform's; the bundled ones where it has none
-    #[default]
-    Platform,
-    /// Mozilla's, as of the binary's build
-    Bundled,
 }

@@ -149,7 +149,7 @@ impl Form {
     /// The routes, as JSON.
     pub fn to_json(&self) -> serde_json::Value {
         let rules = self.rules();
-        rules.iter().map(|rule| render::json(rule)).collect()
+        rules.iter().map(render::json).collect()
     }
 }
 

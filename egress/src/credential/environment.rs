@@ -75,6 +75,11 @@ impl Environment {
         Ok(())
     }
 
+    /// A value that is no route's, from its variable or as it was handed over last.
+    pub fn value(&self, name: &SlotName) -> Option<Secret> {
+        self.secret(name).or_else(|| self.handed(name))
+    }
+
     /// The value of the slot's own variable.
     pub(super) fn secret(&self, name: &SlotName) -> Option<Secret> {
         self.secrets.get(name.as_str()).cloned()
@@ -86,7 +91,7 @@ impl Environment {
     }
 
     /// The value that was handed over last.
-    pub fn handed(&self, name: &SlotName) -> Option<Secret> {
+    pub(super) fn handed(&self, name: &SlotName) -> Option<Secret> {
         self.handed
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

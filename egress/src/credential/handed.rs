@@ -91,7 +91,8 @@ impl<'de> Visitor<'de> for Slots {
     }
 }
 
-/// A text that goes from the line's buffer, which is wiped, into a [`Secret`] without a copy between them.
+/// A text that goes from the line's buffer, which is wiped, into a [`Secret`] without a copy between them. Only one with an
+/// escape, which no usual token has, is decoded in a buffer of the library's.
 struct Text(Secret);
 
 impl<'de> Deserialize<'de> for Text {

@@ -36,6 +36,11 @@ impl Access {
         self.networks.is_empty() || self.networks.iter().any(|network| network.contains(&peer))
     }
 
+    /// Whether clients are asked for a login.
+    pub fn asks_for_login(&self) -> bool {
+        !self.logins.is_empty()
+    }
+
     /// Checks `Proxy-Authorization`, in constant time for each login.
     ///
     /// # Errors

@@ -11,10 +11,11 @@ use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use rustls::server::Acceptor;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 
+use super::State;
 use super::body::Download;
 use super::connection::{Connection, Takeover, serve_h1, serve_h2};
 use super::reject::{Cause, Reject};
@@ -30,7 +31,7 @@ pub fn open(
     request: Request<Incoming>,
     record: &mut Record,
 ) -> Result<Response<Download>, Reject> {
-    if let Via::Tunnel(_) = connection.via {
+    if let Via::Tunnel(_) | Via::Steered = connection.via {
         return Err(InvalidTarget::Form.into());
     }
     let origin = authority(&request)?;
@@ -122,11 +123,7 @@ async fn intercept(
     let handshake = state.unless_withdrawn(origin, handshake);
     let stream = match timeout(state.limits.handshake, handshake).await {
         Ok(stream) => stream.map_err(|reject| reject.at(origin))?,
-        Err(_) => {
-            return Err(Reject::new(Cause::AgentTls)
-                .at(origin)
-                .because("no TLS handshake in time"));
-        }
+        Err(_) => return Err(no_handshake_in_time().at(origin)),
     };
     let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let inner = Connection::new(
@@ -153,11 +150,7 @@ async fn pass_through(
     let hello = state.unless_withdrawn(origin, client_hello(&mut agent, origin));
     let hello = match timeout(state.limits.handshake, hello).await {
         Ok(hello) => hello?,
-        Err(_) => {
-            return Err(Reject::new(Cause::AgentTls)
-                .at(origin)
-                .because("no TLS handshake in time"));
-        }
+        Err(_) => return Err(no_handshake_in_time().at(origin)),
     };
     let policy = state.policy.load_full();
     let permit = policy
@@ -195,15 +188,35 @@ async fn pass_through(
 
 /// Reads the agent's client hello, checks the name in it, and returns its bytes.
 async fn client_hello(agent: &mut Prefixed<Socket>, origin: &Origin) -> Result<Bytes, Reject> {
+    let hello = read_hello(agent)
+        .await
+        .map_err(|reject| reject.at(origin))?;
+    if !names(hello.server_name.as_deref(), origin) {
+        return Err(Reject::new(Cause::ServerName).at(origin));
+    }
+    Ok(hello.bytes)
+}
+
+/// A client hello as it came.
+pub(super) struct Hello {
+    /// All that was read.
+    pub bytes: Bytes,
+    /// The name in it; `None` also for an address.
+    pub server_name: Option<String>,
+}
+
+/// Reads the agent's client hello. What is none is answered with a TLS alert.
+pub(super) async fn read_hello<T>(agent: &mut T) -> Result<Hello, Reject>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
     let mut acceptor = Acceptor::default();
     let mut seen = BytesMut::with_capacity(2048);
     loop {
         let fed = seen.len();
         let read = agent.read_buf(&mut seen).await.map_err(agent_tls)?;
         if read == 0 || seen.len() > MAX_CLIENT_HELLO {
-            return Err(Reject::new(Cause::AgentTls)
-                .at(origin)
-                .because("no whole client hello"));
+            return Err(Reject::new(Cause::AgentTls).because("no whole client hello"));
         }
         let mut fresh = seen.get(fed..).unwrap_or_default();
         while !fresh.is_empty() {
@@ -211,16 +224,18 @@ async fn client_hello(agent: &mut Prefixed<Socket>, origin: &Origin) -> Result<B
         }
         match acceptor.accept() {
             Ok(None) => {}
-            Ok(Some(accepted)) if names(accepted.client_hello().server_name(), origin) => {
-                return Ok(seen.freeze());
+            Ok(Some(accepted)) => {
+                return Ok(Hello {
+                    server_name: accepted.client_hello().server_name().map(str::to_owned),
+                    bytes: seen.freeze(),
+                });
             }
-            Ok(Some(_)) => return Err(Reject::new(Cause::ServerName).at(origin)),
             Err((error, mut alert)) => {
                 let mut farewell = Vec::new();
                 if alert.write_all(&mut farewell).is_ok() {
                     _ = agent.write_all(&farewell).await;
                 }
-                return Err(Reject::new(Cause::AgentTls).at(origin).because(error));
+                return Err(Reject::new(Cause::AgentTls).because(error));
             }
         }
     }
@@ -235,6 +250,20 @@ fn names(server_name: Option<&str>, origin: &Origin) -> bool {
         (Some(given), Some(name)) => given.eq_ignore_ascii_case(name),
         _ => false,
     }
+}
+
+/// Says goodbye with a TLS alert: there is no certificate for the name that the client hello asks for.
+pub(super) async fn decline(state: &State, agent: Prefixed<Socket>) {
+    let farewell = async {
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), agent).await?;
+        hello.into_stream(state.nothing.clone()).await
+    };
+    _ = timeout(state.limits.handshake, farewell).await;
+}
+
+/// The agent took too long.
+pub(super) fn no_handshake_in_time() -> Reject {
+    Reject::new(Cause::AgentTls).because("no TLS handshake in time")
 }
 
 fn agent_tls(error: io::Error) -> Reject {

@@ -105,7 +105,7 @@ impl Connection {
 
     fn is_upheld(&self) -> bool {
         match &self.via {
-            Via::Proxy => true,
+            Via::Proxy | Via::Steered => true,
             Via::Tunnel(origin) => self
                 .state
                 .policy

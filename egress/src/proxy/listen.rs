@@ -15,9 +15,24 @@ use tokio_util::either::Either;
 use super::State;
 use super::connect;
 use super::connection::{Connection, Takeover, serve_h1};
-use super::socket::Idle;
+use super::socket::{Idle, Socket};
+use super::steer;
+use super::steer::preamble::{self, Carried};
 use crate::audit::Client;
 use crate::route::target::Via;
+
+/// What clients say first at a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entrance {
+    /// A request to a proxy.
+    Proxy,
+    /// A client hello, whose server name is the origin.
+    SteerTls,
+    /// A request to the origin that its Host names.
+    SteerHttp,
+    /// smolvm's preamble, and then one of the two before.
+    Interceptor,
+}
 
 /// Where clients connect.
 #[derive(Debug)]
@@ -74,11 +89,22 @@ impl Listener {
 }
 
 /// Serves clients until `stop` resolves; then waits for what is under way, and at most for the drain deadline.
-pub async fn serve(state: Arc<State>, listeners: Vec<Listener>, stop: impl Future<Output = ()>) {
+pub async fn serve(
+    state: Arc<State>,
+    listeners: Vec<(Entrance, Listener)>,
+    stop: impl Future<Output = ()>,
+) {
     let slots = Arc::new(Semaphore::new(state.limits.connections));
     let loops: Vec<_> = listeners
         .into_iter()
-        .map(|listener| tokio::spawn(accept_loop(state.clone(), listener, slots.clone())))
+        .map(|(entrance, listener)| {
+            tokio::spawn(accept_loop(
+                state.clone(),
+                entrance,
+                listener,
+                slots.clone(),
+            ))
+        })
         .collect();
     let housekeeping = tokio::spawn(housekeeping(state.clone()));
     stop.await;
@@ -105,12 +131,20 @@ pub async fn serve(state: Arc<State>, listeners: Vec<Listener>, stop: impl Futur
     }
 }
 
-async fn accept_loop(state: Arc<State>, listener: Listener, slots: Arc<Semaphore>) {
+async fn accept_loop(
+    state: Arc<State>,
+    entrance: Entrance,
+    listener: Listener,
+    slots: Arc<Semaphore>,
+) {
     let _unlink = Unlink::of(&listener);
+    // Nobody can present a login to a server that is no proxy in its eyes: only the network is left to tell clients by.
+    let is_steered = matches!(entrance, Entrance::SteerTls | Entrance::SteerHttp);
+    let asks_network_alone = is_steered && state.access.asks_for_login();
     // Who reaches a loopback listener or a Unix socket is on this machine already.
     let is_guarded = listener
         .address()
-        .is_some_and(|address| !address.ip().to_canonical().is_loopback());
+        .is_some_and(|address| asks_network_alone || !address.ip().to_canonical().is_loopback());
     loop {
         // At the cap nothing is accepted: clients wait in the kernel's queue instead of being turned away.
         let Ok(slot) = slots.clone().acquire_owned().await else {
@@ -121,7 +155,7 @@ async fn accept_loop(state: Arc<State>, listener: Listener, slots: Arc<Semaphore
                 let state = state.clone();
                 state.tasks.clone().spawn(async move {
                     let _slot = slot;
-                    serve_client(state, stream, client, is_guarded).await;
+                    serve_client(state, entrance, stream, client, is_guarded).await;
                 });
             }
             Err(error) => {
@@ -137,6 +171,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 async fn serve_client(
     state: Arc<State>,
+    entrance: Entrance,
     stream: Either<TcpStream, UnixStream>,
     client: Client,
     is_guarded: bool,
@@ -151,16 +186,32 @@ async fn serve_client(
         return;
     }
     counters.open_connections.fetch_add(1, Ordering::Relaxed);
-    let socket = Idle::new(stream, state.limits.tunnel_idle);
-    let connection = Connection::new(state.clone(), Via::Proxy, client);
-    match serve_h1(&connection, socket).await {
-        None => {}
-        Some((Takeover::Tunnel(origin, tls), agent)) => {
-            connect::tunnel(&connection, agent, origin, tls).await
+    let mut socket = Idle::new(stream, state.limits.tunnel_idle);
+    let connection = |via| Connection::new(state.clone(), via, client.clone());
+    match entrance {
+        Entrance::Proxy => proxy(&connection(Via::Proxy), socket).await,
+        Entrance::SteerTls => steer::tls(&connection(Via::Steered), socket).await,
+        Entrance::SteerHttp => steer::http(&connection(Via::Steered), socket).await,
+        Entrance::Interceptor => {
+            let connection = connection(Via::Steered);
+            match preamble::accept(&connection, &mut socket).await {
+                Some(Carried::Tls) => steer::tls(&connection, socket).await,
+                Some(Carried::Http) => steer::http(&connection, socket).await,
+                None => {}
+            }
         }
-        Some((Takeover::WebSocket(socket), agent)) => socket.run(&state, agent).await,
     }
     counters.open_connections.fetch_sub(1, Ordering::Relaxed);
+}
+
+async fn proxy(connection: &Arc<Connection>, socket: Socket) {
+    match serve_h1(connection, socket).await {
+        None => {}
+        Some((Takeover::Tunnel(origin, tls), agent)) => {
+            connect::tunnel(connection, agent, origin, tls).await
+        }
+        Some((Takeover::WebSocket(socket), agent)) => socket.run(&connection.state, agent).await,
+    }
 }
 
 /// Closes idle upstream connections.

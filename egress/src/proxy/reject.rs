@@ -49,6 +49,10 @@ pub enum Cause {
     Handshake,
     /// The server name in a client hello is not the tunnel's host, or missing.
     ServerName,
+    /// The client hello on a steered connection names no host, or an address.
+    NoServerName,
+    /// What came ahead of an intercepted connection is not the machine's preamble, or has another token.
+    Preamble,
     /// TLS with the agent failed: it does not speak TLS, or does not trust the bottle's CA.
     AgentTls,
     /// The proxy wants `Proxy-Authorization`.
@@ -118,6 +122,11 @@ impl Reject {
     pub fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
+    }
+
+    /// The origin that was asked for, where it is known.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
     }
 
     /// The cause.
@@ -227,9 +236,9 @@ impl Cause {
                 StatusCode::MISDIRECTED_REQUEST
             }
             Self::Target(_) | Self::HeaderName | Self::Handshake => StatusCode::BAD_REQUEST,
-            // No HTTP answer can carry these two; the log shows what the status would be.
-            Self::ServerName => StatusCode::MISDIRECTED_REQUEST,
-            Self::AgentTls => StatusCode::BAD_REQUEST,
+            // No HTTP answer can carry these; the log shows what the status would be.
+            Self::ServerName | Self::NoServerName => StatusCode::MISDIRECTED_REQUEST,
+            Self::AgentTls | Self::Preamble => StatusCode::BAD_REQUEST,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::ClientAuth => StatusCode::PROXY_AUTHENTICATION_REQUIRED,
             Self::Denied(Reason::Hazard(_)) => StatusCode::BAD_REQUEST,
@@ -262,6 +271,8 @@ impl Cause {
             Self::Expectation => "bad_expectation",
             Self::Handshake => "bad_handshake",
             Self::ServerName => "server_name_mismatch",
+            Self::NoServerName => "no_server_name",
+            Self::Preamble => "bad_preamble",
             Self::AgentTls => "agent_tls",
             Self::ClientAuth => "client_auth_required",
             Self::Denied(reason) => reason.code(),
@@ -291,6 +302,8 @@ impl Cause {
             | Self::Expectation
             | Self::Handshake
             | Self::ServerName
+            | Self::NoServerName
+            | Self::Preamble
             | Self::AgentTls
             | Self::ClientAuth => Side::Client,
             Self::Denied(_) | Self::Address(_) | Self::Loop => Side::Policy,
@@ -331,6 +344,8 @@ impl Cause {
             Self::Expectation => "send `Expect: 100-continue` or none",
             Self::Handshake => "send a WebSocket handshake as RFC 6455, version 13, describes it",
             Self::ServerName => "send the host of the CONNECT as the TLS server name",
+            Self::NoServerName => "send the host as the TLS server name, and not encrypted alone",
+            Self::Preamble => "only the machine's own network may connect here",
             Self::AgentTls => {
                 "have the agent trust the bottle's CA certificate (`egress env` sets the variables)"
             }
@@ -383,6 +398,8 @@ impl fmt::Display for Cause {
             Self::Expectation => "the expectation cannot be met",
             Self::Handshake => "the upgrade is no WebSocket handshake",
             Self::ServerName => "the TLS server name is not the tunnel's host",
+            Self::NoServerName => "the client hello names no host",
+            Self::Preamble => "the connection is not announced as the machine's network does it",
             Self::AgentTls => "no TLS handshake with the agent",
             Self::ClientAuth => "this proxy asks its clients for a password",
             Self::Denied(reason) => reason.text(),

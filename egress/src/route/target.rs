@@ -102,6 +102,8 @@ fn parse_port(text: &str) -> Result<u16, InvalidTarget> {
 pub enum Via {
     /// Straight to the proxy's listener: absolute-form requests for plain-text origins.
     Proxy,
+    /// To a listener for plain requests of clients that know of no proxy: each request's Host is its origin.
+    Steered,
     /// Inside a tunnel that was opened to this origin and whose TLS ended here.
     Tunnel(Origin),
 }
@@ -138,6 +140,7 @@ impl Target {
     ) -> Result<Self, InvalidTarget> {
         let origin = match via {
             Via::Proxy => proxied_origin(request)?,
+            Via::Steered => steered_origin(request)?,
             Via::Tunnel(origin) => {
                 check_tunnelled(request, origin)?;
                 origin.clone()
@@ -248,6 +251,26 @@ fn proxied_origin<B>(request: &Request<B>) -> Result<Origin, InvalidTarget> {
         None if request.version() == Version::HTTP_11 => Err(InvalidTarget::NoHost),
         _ => Ok(origin),
     }
+}
+
+/// The origin that Host names, at port 80: the client believes to talk to that server. The absolute form, which a server
+/// has to take (RFC 9112, section 3.2.2), may repeat it and not contradict.
+fn steered_origin<B>(request: &Request<B>) -> Result<Origin, InvalidTarget> {
+    let host = host_field(request)?.ok_or(InvalidTarget::NoHost)?;
+    let origin = Origin::parse(Scheme::Http, host)?;
+    let uri = request.uri();
+    if uri.scheme_str().is_some_and(|scheme| scheme != "http") {
+        return Err(InvalidTarget::Form);
+    }
+    if (uri.scheme().is_some() || uri.authority().is_some())
+        && authority_origin(Scheme::Http, uri.authority())? != origin
+    {
+        return Err(InvalidTarget::TwoHosts);
+    }
+    if origin.port != Scheme::Http.default_port() {
+        return Err(InvalidTarget::Misdirected);
+    }
+    Ok(origin)
 }
 
 /// Holds a request in a tunnel to the tunnel's origin, on every request anew.
@@ -463,6 +486,62 @@ mod tests {
         let target = outer("http://Plain.test:8080/x", &["plain.test:8080"]).unwrap();
         assert_eq!(target.origin().to_string(), "plain.test:8080");
         assert_eq!(target.origin().authority().to_string(), "plain.test:8080");
+    }
+
+    #[test]
+    fn a_steered_request_is_for_the_one_host_that_it_names() {
+        let steered = |uri: &str, hosts: &[&str]| {
+            let mut request = Request::builder().uri(uri);
+            for host in hosts {
+                request = request.header("host", *host);
+            }
+            let request = request.body(()).unwrap();
+            Target::from_request(&request, &Via::Steered, Kind::Exchange)
+        };
+        let two: &[&str] = &["plain.test", "plain.test"];
+        for (uri, hosts, expected) in [
+            ("/", &[][..], InvalidTarget::NoHost),
+            ("/", two, InvalidTarget::TwoHosts),
+            ("/", &["u@plain.test"], InvalidTarget::UserInfo),
+            ("/", &["plain.test:8080"], InvalidTarget::Misdirected),
+            ("/", &["plain.test:443"], InvalidTarget::Misdirected),
+            ("/", &["plain.test:080"], InvalidTarget::Port),
+            (
+                "http://evil.test/",
+                &["plain.test"],
+                InvalidTarget::TwoHosts,
+            ),
+            (
+                "http://plain.test:81/",
+                &["plain.test"],
+                InvalidTarget::TwoHosts,
+            ),
+            (
+                "http://u@plain.test/",
+                &["plain.test"],
+                InvalidTarget::UserInfo,
+            ),
+            ("http://plain.test/", &[], InvalidTarget::NoHost),
+            ("https://plain.test/", &["plain.test"], InvalidTarget::Form),
+            ("plain.test:80", &["plain.test"], InvalidTarget::Form),
+            ("*", &["plain.test"], InvalidTarget::Form),
+        ] {
+            assert_eq!(
+                steered(uri, hosts).unwrap_err(),
+                expected,
+                "{uri} {hosts:?}"
+            );
+        }
+        for (uri, host) in [
+            ("/x?y", "plain.test"),
+            ("/x?y", "Plain.test:80"),
+            ("http://PLAIN.test/x?y", "plain.test"),
+            ("http://plain.test:80/x?y", "plain.test"),
+        ] {
+            let target = steered(uri, &[host]).unwrap();
+            assert_eq!(target.origin().to_string(), "plain.test:80");
+            assert_eq!(target.path_and_query(), "/x?y");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Where clients connect: the addresses of `--listen`, and the sockets that they become.
+//! Where clients connect: the addresses of `--listen` and its like, and the sockets that they become.
 
 use std::fmt;
 use std::io;
@@ -12,63 +12,135 @@ use rustix::net::{AddressFamily, SocketType, getsockname, sockopt};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::super::Failure;
+use super::dns;
 use crate::admin;
 use crate::inherited;
-use crate::proxy::Listener;
+use crate::proxy::{Entrance, Listener};
 
-/// Refuses a listener that anybody on a network could use, unless the clients are guarded by network or password.
-pub(super) fn check(places: &[Place], guarded: bool) -> Result<(), Failure> {
-    for place in places {
-        if let Some(address) = place.address()
-            && !address.ip().to_canonical().is_loopback()
-            && !guarded
-        {
+/// By what clients are told apart.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Guards {
+    /// `--allow-client`.
+    pub(super) networks: bool,
+    /// `--client-auth-file`.
+    pub(super) logins: bool,
+}
+
+/// Refuses a listener that anybody on a network could use, and one that would let clients pass by a login.
+pub(super) fn check(
+    places: &[(Entrance, Place)],
+    names: &[dns::Place],
+    guards: Guards,
+) -> Result<(), Failure> {
+    for (entrance, place) in places {
+        let is_steered = matches!(entrance, Entrance::SteerTls | Entrance::SteerHttp);
+        if is_steered && guards.logins && !(guards.networks && place.address().is_some()) {
+            let error = anyhow!(
+                "{} {place}: a client that knows of no proxy cannot be asked for a password of --client-auth-file",
+                flag(*entrance)
+            );
+            return Err(Failure::usage(error)
+                .hint("name the clients of that listener with --allow-client CIDR, or run a sidecar of its own for them"));
+        }
+        // A token or a password tells clients too.
+        let is_guarded = match entrance {
+            Entrance::Proxy => guards.networks || guards.logins,
+            Entrance::SteerTls | Entrance::SteerHttp => guards.networks,
+            Entrance::Interceptor => true,
+        };
+        if let Some(address) = place.address().filter(|_| !is_guarded) {
             let error = anyhow!(
                 "{address} is not loopback, and anybody who reaches it could use the credentials"
             );
-            return Err(Failure::usage(error)
-                .hint("name the clients with --allow-client CIDR, or ask them for a password with --client-auth-file"));
+            let hint = match entrance {
+                Entrance::Proxy => {
+                    "name the clients with --allow-client CIDR, or ask them for a password with --client-auth-file"
+                }
+                _ => "name the clients with --allow-client CIDR",
+            };
+            require_loopback(address, || Failure::usage(error).hint(hint))?;
         }
+    }
+    for place in names.iter().filter(|_| !guards.networks) {
+        let address = place.address();
+        let error = anyhow!("{address} is not loopback, and anybody could ask it for names");
+        let hint = "name the clients with --allow-client CIDR";
+        require_loopback(address, || Failure::usage(error).hint(hint))?;
     }
     Ok(())
 }
 
+fn require_loopback(address: SocketAddr, failure: impl FnOnce() -> Failure) -> Result<(), Failure> {
+    if address.ip().to_canonical().is_loopback() {
+        Ok(())
+    } else {
+        Err(failure())
+    }
+}
+
+/// The option that makes listeners of a kind.
+pub(super) fn flag(entrance: Entrance) -> &'static str {
+    match entrance {
+        Entrance::Proxy => "--listen",
+        Entrance::SteerTls => "--steer-tls",
+        Entrance::SteerHttp => "--steer-http",
+        Entrance::Interceptor => "--interceptor",
+    }
+}
+
 /// Takes inherited sockets over; addresses stay what they are. Call it before a second thread runs.
-pub(super) fn take(flag: &str, addresses: &[ListenAddress]) -> Result<Vec<Place>, Failure> {
+pub(super) fn take(
+    entrance: Entrance,
+    addresses: &[ListenAddress],
+) -> Result<Vec<(Entrance, Place)>, Failure> {
     let place = |address: &ListenAddress| match address {
         ListenAddress::Tcp(address) => Ok(Place::Tcp(*address)),
         ListenAddress::Unix(path) => Ok(Place::Unix(path.clone())),
         ListenAddress::Inherited(number) => inherited_listener(*number)
-            .with_context(|| format!("{flag} fd:{number}"))
+            .with_context(|| format!("{} fd:{number}", flag(entrance)))
             .map_err(Failure::usage),
     };
-    addresses.iter().map(place).collect()
+    addresses
+        .iter()
+        .map(|address| Ok((entrance, place(address)?)))
+        .collect()
 }
 
 fn inherited_listener(number: RawFd) -> anyhow::Result<Place> {
+    match inherited_socket(number)? {
+        (fd, SocketType::STREAM) => listener(fd),
+        _ => Err(anyhow!("the socket is no stream socket")),
+    }
+}
+
+/// Takes over a descriptor that is a socket.
+pub(super) fn inherited_socket(number: RawFd) -> anyhow::Result<(OwnedFd, SocketType)> {
     if number < 3 {
         return Err(anyhow!("the standard descriptors are no listeners"));
     }
     let fd = inherited::take_descriptor(number)?;
     match sockopt::socket_type(&fd) {
-        Ok(SocketType::STREAM) if is_listening(&fd)? => {}
-        Ok(SocketType::STREAM) => return Err(anyhow!("the socket does not listen")),
-        Ok(_) => return Err(anyhow!("the socket is no stream socket")),
+        Ok(kind) => Ok((fd, kind)),
         Err(error) if error == rustix::io::Errno::NOTSOCK => {
-            return Err(anyhow!("the descriptor is no socket"));
+            Err(anyhow!("the descriptor is no socket"))
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => Err(error.into()),
     }
-    let family = getsockname(&fd)?.address_family();
-    let place = match family {
+}
+
+/// What a stream socket is that listens.
+pub(super) fn listener(fd: OwnedFd) -> anyhow::Result<Place> {
+    if !is_listening(&fd)? {
+        return Err(anyhow!("the socket does not listen"));
+    }
+    match getsockname(&fd)?.address_family() {
         AddressFamily::INET | AddressFamily::INET6 => {
             let socket = std::net::TcpListener::from(fd);
-            Place::InheritedTcp(socket.local_addr()?, socket)
+            Ok(Place::InheritedTcp(socket.local_addr()?, socket))
         }
-        AddressFamily::UNIX => Place::InheritedUnix(fd.into()),
-        _ => return Err(anyhow!("the socket is neither a TCP nor a Unix socket")),
-    };
-    Ok(place)
+        AddressFamily::UNIX => Ok(Place::InheritedUnix(fd.into())),
+        _ => Err(anyhow!("the socket is neither a TCP nor a Unix socket")),
+    }
 }
 
 #[cfg(not(any(target_os = "macos", target_os = "ios")))]
@@ -83,19 +155,23 @@ fn is_listening(_fd: &OwnedFd) -> io::Result<bool> {
 }
 
 /// Makes a listener of every place.
-pub(super) async fn bind_all(places: Vec<Place>) -> Result<Vec<Listener>, Failure> {
+pub(super) async fn bind_all(
+    places: Vec<(Entrance, Place)>,
+) -> Result<Vec<(Entrance, Listener)>, Failure> {
     let mut listeners = Vec::new();
-    for place in places {
+    for (entrance, place) in places {
         let shown = place.to_string();
         let bound = place.bind().await;
-        let hint = match &bound {
+        let other = match &bound {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                "another process listens there; choose with --listen"
+                "another process listens there; choose with"
             }
-            _ => "choose another address with --listen",
+            _ => "choose another address with",
         };
+        let hint = format!("{other} {}", flag(entrance));
         let bound = bound.with_context(|| format!("cannot listen on {shown}"));
-        listeners.push(bound.map_err(|error| Failure::runtime(error).hint(hint))?);
+        let bound = bound.map_err(|error| Failure::runtime(error).hint(hint))?;
+        listeners.push((entrance, bound));
     }
     Ok(listeners)
 }
