@@ -22,7 +22,7 @@ use super::clients::system;
 use super::command::Done;
 use super::within;
 
-/// A turn with the engine. When it ends, so does every container and network that the test has left.
+/// A turn with the engine. It begins without a container or a network that an earlier test has left.
 pub(crate) struct Docker(MutexGuard<'static, Option<Engine>>);
 
 impl Docker {
@@ -127,14 +127,6 @@ impl Docker {
             "{}",
             self.log()
         );
-    }
-}
-
-impl Drop for Docker {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.clear();
-        }
     }
 }
 

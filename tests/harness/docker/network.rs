@@ -6,9 +6,11 @@ use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::super::{DEADLINE, within};
 
 /// A named network namespace.
 pub(crate) struct Net(File);
@@ -20,9 +22,20 @@ impl Net {
     }
 
     /// A listener in this network, for an upstream or for a service that must not be reached.
+    ///
+    /// The test before may have had the port, and its runtime ends a little later than its turn.
     pub(crate) fn listen(&self, addr: &str) -> TcpListener {
         let addr: SocketAddr = addr.parse().expect("an address with a port");
-        self.inside(move || TcpListener::bind(addr).expect("a free port"))
+        let deadline = Instant::now() + DEADLINE;
+        self.inside(move || {
+            loop {
+                match TcpListener::bind(addr) {
+                    Ok(listener) => return listener,
+                    Err(error) if Instant::now() > deadline => panic!("{addr}: {error}"),
+                    Err(_) => std::thread::sleep(Duration::from_millis(20)),
+                }
+            }
+        })
     }
 
     /// A TCP service that takes every connection and says `word`.
@@ -91,7 +104,7 @@ impl Datagrams {
 
     /// Waits until one that holds `text` has come.
     pub(crate) async fn arrival(&self, text: &str) {
-        super::super::within(text, async {
+        within(text, async {
             while !self.hold(text) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
