@@ -3,6 +3,9 @@
 mod ca;
 mod env;
 mod manual;
+mod presets;
+mod render;
+mod schema;
 
 use std::path::Path;
 use std::process::{Command, Output};

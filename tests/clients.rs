@@ -5,5 +5,6 @@ mod claude;
 mod codex;
 mod curl;
 mod git;
+mod homes;
 mod node;
 mod python;

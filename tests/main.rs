@@ -9,5 +9,6 @@ mod demo;
 mod docker;
 mod docs;
 mod harness;
+mod launch;
 mod layers;
 mod proxy;

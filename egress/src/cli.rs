@@ -100,7 +100,7 @@ enum Command {
     RenderRoutes(render_routes::Args),
     /// List the presets that a manifest's routes may name, or print one
     Presets(presets::Args),
-    /// Print the JSON Schema of the routes file or the manifest, for editors
+    /// Print the JSON Schema of one of the files, for editors
     Schema(schema::Args),
     /// Say which route decides a request, and why, without any network
     Explain(explain::Args),

@@ -9,6 +9,7 @@ pub mod bundle;
 pub mod claim;
 pub mod follow;
 pub mod handover;
+pub mod home;
 pub mod login;
 pub mod place;
 pub mod prepare;

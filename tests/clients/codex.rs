@@ -1,6 +1,8 @@
 //! The real Codex, end to end on placeholders: a dummy login in the sandbox, the real token in the slot.
 //! What it asks for and what it takes as an answer was learnt by watching 0.169.0.
 
+mod preset;
+
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,7 +23,7 @@ use crate::harness::pki::Pki;
 use crate::harness::sidecar::{EGRESS, Sidecar};
 use crate::harness::upstream::{self, Body, Call, Upstream};
 
-const DAY: Duration = Duration::from_secs(86_400);
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
 
 /// What the sidecar answers where the slot expired. Of all statuses only this one makes Codex stop at once and print
 /// the cause: 401 sends it to the login page, 403 makes it try 13 times, 429 hides the message, 502 makes it try 37
@@ -295,13 +297,21 @@ impl Scene {
         F: Fn(Call) -> R + Send + Sync + 'static,
         R: Future<Output = Response<Body>> + Send + 'static,
     {
+        Self::routed(|upstream| routes_to(upstream, route_keys), answer).await
+    }
+
+    async fn routed<F, R>(routes: impl FnOnce(&Upstream) -> String, answer: F) -> Self
+    where
+        F: Fn(Call) -> R + Send + Sync + 'static,
+        R: Future<Output = Response<Body>> + Send + 'static,
+    {
         let pki = Pki::new();
         let token = access_token(unix_now() + DAY.as_secs());
         let upstream = Upstream::tls(&pki)
             .require("authorization", format!("Bearer {token}"))
             .start(answer)
             .await;
-        let routes = routes_to(&upstream, route_keys);
+        let routes = routes(&upstream);
         let sidecar = Sidecar::with_routes(&pki, routes)
             .slot("EGRESS_TOKEN_0", token)
             .start()

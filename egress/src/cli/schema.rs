@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use super::{Failure, print};
 use crate::config::schema;
 
-/// Print the JSON Schema of the routes file or the manifest, for editors
+/// Print the JSON Schema of one of the files, for editors
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -22,6 +22,8 @@ enum File {
     Routes,
     /// The manifest
     Manifest,
+    /// The agents file
+    Agents,
 }
 
 const EXAMPLES: &str = "\
@@ -42,6 +44,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let schema = match args.file {
         File::Routes => schema::routes(),
         File::Manifest => schema::manifest(),
+        File::Agents => schema::agents(),
     };
     print(&format!("{schema:#}\n"))?;
     Ok(ExitCode::SUCCESS)

@@ -337,7 +337,7 @@ const BUILT_IN: [&str; 5] = ["claude", "codex", "custom", "gemini", "opencode"];
 /// A launcher decides where the home is.
 const HOME: &str = "HOME";
 
-static KEYS: Keys = Keys {
+pub(super) static KEYS: Keys = Keys {
     unknown: |key| match key {
         "bottles" => Some(Unknown::Hint(
             "this is a manifest, not an agents file".into(),
@@ -368,17 +368,17 @@ static AGENT_KEYS: Keys = Keys {
         &[&[
             Key {
                 name: "command",
-                form: Form::Texts,
+                form: Form::Argv,
                 about: "What runs it: the program and its arguments",
             },
             Key {
                 name: "test",
-                form: Form::Texts,
+                form: Form::Argv,
                 about: "What shows that it works, without any network",
             },
             Key {
                 name: "install",
-                form: Form::Texts,
+                form: Form::Argv,
                 about: "What installs it",
             },
             Key {
@@ -388,7 +388,7 @@ static AGENT_KEYS: Keys = Keys {
             },
             Key {
                 name: "environment",
-                form: Form::Anything,
+                form: Form::Variables,
                 about: "Variables by name",
             },
         ]],

@@ -65,6 +65,10 @@ pub(super) enum Form {
     TokenRef,
     /// A text or a list of texts.
     Texts,
+    /// A program and its arguments.
+    Argv,
+    /// Variables by name.
+    Variables,
     /// Anything at all: it is read over.
     Anything,
     /// A map with these keys.

@@ -2,6 +2,8 @@
 //!
 //! They are written as a routes file is, so what `egress presets NAME` prints can be edited and pasted.
 
+mod texts;
+
 use std::path::Path;
 
 use super::render;
@@ -24,12 +26,9 @@ pub struct Preset {
 pub struct Form {
     /// What `scheme` of `auth` asks for it; `None` where no credential is taken.
     pub scheme: Option<&'static str>,
-    /// The text of a routes file. Its one slot is [`SLOT`].
+    /// The text of a routes file. Its one slot is `EGRESS_TOKEN_0`.
     pub routes: &'static str,
 }
-
-/// The slot in the presets' texts.
-pub const SLOT: &str = "EGRESS_TOKEN_0";
 
 /// All presets.
 pub static ALL: &[Preset] = &[
@@ -38,7 +37,7 @@ pub static ALL: &[Preset] = &[
         about: "Codex with a ChatGPT login, which `forward_host_credentials: true` adds; no telemetry",
         forms: &[Form {
             scheme: None,
-            routes: CODEX,
+            routes: texts::CODEX,
         }],
     },
     Preset {
@@ -47,11 +46,11 @@ pub static ALL: &[Preset] = &[
         forms: &[
             Form {
                 scheme: Some("Bearer"),
-                routes: CLAUDE_LOGIN,
+                routes: texts::CLAUDE_LOGIN,
             },
             Form {
                 scheme: Some("raw"),
-                routes: CLAUDE_KEY,
+                routes: texts::CLAUDE_KEY,
             },
         ],
     },
@@ -60,7 +59,7 @@ pub static ALL: &[Preset] = &[
         about: "The Gemini command line with an API key; no telemetry",
         forms: &[Form {
             scheme: Some("raw"),
-            routes: GEMINI,
+            routes: texts::GEMINI,
         }],
     },
     Preset {
@@ -68,7 +67,7 @@ pub static ALL: &[Preset] = &[
         about: "opencode with an Anthropic API key, its list of models and its packages",
         forms: &[Form {
             scheme: Some("raw"),
-            routes: OPENCODE,
+            routes: texts::OPENCODE,
         }],
     },
     Preset {
@@ -76,7 +75,7 @@ pub static ALL: &[Preset] = &[
         about: "GitHub to read from: its REST API, and git clone and fetch",
         forms: &[Form {
             scheme: Some("Bearer"),
-            routes: GITHUB_READ,
+            routes: texts::GITHUB_READ,
         }],
     },
     Preset {
@@ -84,7 +83,7 @@ pub static ALL: &[Preset] = &[
         about: "npm's registry to read from, scoped packages too",
         forms: &[Form {
             scheme: None,
-            routes: NPM,
+            routes: texts::NPM,
         }],
     },
     Preset {
@@ -92,7 +91,7 @@ pub static ALL: &[Preset] = &[
         about: "PyPI to read from",
         forms: &[Form {
             scheme: None,
-            routes: PYPI,
+            routes: texts::PYPI,
         }],
     },
     Preset {
@@ -100,7 +99,7 @@ pub static ALL: &[Preset] = &[
         about: "crates.io to read from, by its sparse index",
         forms: &[Form {
             scheme: None,
-            routes: CRATES,
+            routes: texts::CRATES,
         }],
     },
     Preset {
@@ -108,7 +107,7 @@ pub static ALL: &[Preset] = &[
         about: "mise's lists of versions, and tools that are released on GitHub",
         forms: &[Form {
             scheme: Some("Bearer"),
-            routes: MISE,
+            routes: texts::MISE,
         }],
     },
 ];
@@ -152,172 +151,3 @@ impl Form {
         rules.iter().map(render::json).collect()
     }
 }
-
-// The most of a good session. Analytics, and `ab.chatgpt.com`, stay out. The API's host is named because a forwarded login
-// would be given to all of it otherwise.
-const CODEX: &str = "\
-routes:
-  - host: chatgpt.com
-    description: 'codex: the model, and connected tools'
-    path_allowlist: [/backend-api/codex/responses, /backend-api/ps/mcp]
-    methods: [GET, POST]
-  - host: chatgpt.com
-    description: 'codex: account, models, plugins, settings'
-    path_allowlist:
-      - /backend-api/wham/accounts/check
-      - /backend-api/wham/settings/user
-      - /backend-api/codex/models
-      - /backend-api/ps/plugins
-    methods: [GET]
-  - host: api.openai.com
-    description: 'codex: the API'
-    path_allowlist: [/v1/responses]
-    methods: [GET, POST]
-";
-
-const CLAUDE_LOGIN: &str = "\
-routes:
-  - host: api.anthropic.com
-    description: 'claude: the model'
-    path_allowlist: [/v1/messages]
-    methods: [POST]
-    auth_scheme: Bearer
-    token_env: EGRESS_TOKEN_0
-  - host: api.anthropic.com
-    description: 'claude: models and account'
-    path_allowlist: [/v1/models, /api/oauth/profile, /api/oauth/usage]
-    methods: [GET]
-    auth_scheme: Bearer
-    token_env: EGRESS_TOKEN_0
-";
-
-const CLAUDE_KEY: &str = "\
-routes:
-  - host: api.anthropic.com
-    description: 'claude: the model'
-    path_allowlist: [/v1/messages]
-    methods: [POST]
-    auth_scheme: raw
-    auth_header: x-api-key
-    token_env: EGRESS_TOKEN_0
-  - host: api.anthropic.com
-    description: 'claude: models'
-    path_allowlist: [/v1/models]
-    methods: [GET]
-    auth_scheme: raw
-    auth_header: x-api-key
-    token_env: EGRESS_TOKEN_0
-";
-
-const GEMINI: &str = "\
-routes:
-  - host: generativelanguage.googleapis.com
-    description: 'gemini: the model'
-    path_allowlist: [/v1beta/models]
-    methods: [GET, POST]
-    auth_scheme: raw
-    auth_header: x-goog-api-key
-    token_env: EGRESS_TOKEN_0
-";
-
-const OPENCODE: &str = "\
-routes:
-  - host: api.anthropic.com
-    description: 'opencode: the model'
-    path_allowlist: [/v1/messages]
-    methods: [POST]
-    auth_scheme: raw
-    auth_header: x-api-key
-    token_env: EGRESS_TOKEN_0
-  - host: models.opencode.ai
-    description: 'opencode: list of models'
-    methods: [GET, HEAD]
-  - host: registry.npmjs.org
-    description: 'npm: packages'
-    methods: [GET, HEAD]
-    encoded_slash: true
-";
-
-const GITHUB_READ: &str = "\
-routes:
-  - host: api.github.com
-    description: 'github-read: REST API'
-    methods: [GET, HEAD]
-    auth_scheme: Bearer
-    token_env: EGRESS_TOKEN_0
-  - host: github.com
-    description: 'github-read: git fetch, the references'
-    path_allowlist: [{regex: '^/[^/]+/[^/]+/info/refs$'}]
-    methods: [GET]
-    query: {service: git-upload-pack}
-    auth_scheme: Basic
-    auth_user: x-access-token
-    token_env: EGRESS_TOKEN_0
-  - host: github.com
-    description: 'github-read: git fetch, the pack'
-    path_allowlist: [{regex: '^/[^/]+/[^/]+/git-upload-pack$'}]
-    methods: [POST]
-    auth_scheme: Basic
-    auth_user: x-access-token
-    token_env: EGRESS_TOKEN_0
-";
-
-const NPM: &str = "\
-routes:
-  - host: registry.npmjs.org
-    description: 'npm: packages'
-    methods: [GET, HEAD]
-    encoded_slash: true
-";
-
-const PYPI: &str = "\
-routes:
-  - host: pypi.org
-    description: 'pypi: the index'
-    path_allowlist: [/simple, /pypi]
-    methods: [GET, HEAD]
-  - host: files.pythonhosted.org
-    description: 'pypi: packages'
-    path_allowlist: [/packages]
-    methods: [GET, HEAD]
-";
-
-const CRATES: &str = "\
-routes:
-  - host: index.crates.io
-    description: 'crates: the index'
-    methods: [GET, HEAD]
-  - host: static.crates.io
-    description: 'crates: packages'
-    path_allowlist: [/crates]
-    methods: [GET, HEAD]
-";
-
-const MISE: &str = "\
-routes:
-  - host: mise-versions.jdx.dev
-    description: 'mise: versions of tools'
-    methods: [GET, HEAD]
-  - host: mise.jdx.dev
-    description: 'mise: its own version'
-    methods: [GET, HEAD]
-  - host: api.github.com
-    description: 'mise: releases'
-    path_allowlist:
-      - {regex: '^/repos/[^/]+/[^/]+/releases(/.*)?$'}
-      - {regex: '^/repos/[^/]+/[^/]+/attestations/.+$'}
-    methods: [GET, HEAD]
-    auth_scheme: Bearer
-    token_env: EGRESS_TOKEN_0
-  - host: github.com
-    description: 'mise: downloads'
-    path_allowlist: [{regex: '^/[^/]+/[^/]+/releases/download/.+$'}]
-    methods: [GET, HEAD]
-  - host: release-assets.githubusercontent.com
-    description: 'mise: downloads'
-    methods: [GET, HEAD]
-  - host: nodejs.org
-    description: 'mise: Node'
-    path_allowlist: [/dist]
-    methods: [GET, HEAD]
-";

@@ -5,7 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::keys::{Form, Key, Keys, Others};
-use super::{manifest, routes_file};
+use super::{agents, manifest, routes_file};
 
 /// The schema of a routes file.
 pub fn routes() -> Value {
@@ -21,7 +21,16 @@ pub fn manifest() -> Value {
     file(
         "egress manifest",
         "Bottles, what the agents in them may reach, and where the host has the credentials.",
-        &manifest::KEYS,
+        &manifest::keys::KEYS,
+    )
+}
+
+/// The schema of an agents file.
+pub fn agents() -> Value {
+    file(
+        "egress agents file",
+        "Agents of the operator's own: how they are run, and which files of the host they get.",
+        &agents::KEYS,
     )
 }
 
@@ -104,6 +113,8 @@ fn form(form: &Form) -> Value {
         }),
         Form::Word(words) => json!({"enum": words()}),
         Form::Texts => json!({"anyOf": [text(), {"type": "array", "items": text()}]}),
+        Form::Argv => list(scalar),
+        Form::Variables => json!({"type": "object", "additionalProperties": scalar}),
         Form::Anything => json!({}),
         Form::Map(keys) => object(keys).into(),
         Form::Maps(keys) => json!({"type": "array", "items": object(keys)}),

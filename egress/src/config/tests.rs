@@ -7,8 +7,10 @@ use crate::route::{Line, Rule};
 
 mod broken;
 mod good;
+mod hostile;
 mod manifests;
 mod rendered;
+mod schemas;
 mod slots;
 mod together;
 

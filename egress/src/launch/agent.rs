@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use super::Host;
 use super::handover::Handed;
+use super::login::Login;
 use crate::config::agents::CustomAgent;
 use crate::config::manifest::Template;
 use crate::credential::codex::leak;
@@ -47,6 +48,13 @@ pub struct HomeFile {
     pub mode: u32,
     /// What is in it. No secret.
     pub contents: Vec<u8>,
+}
+
+impl HomeFile {
+    /// The `auth.json` of the built-in Codex, which is put in place again when the host's login is renewed.
+    pub fn codex_login(login: &Login) -> Self {
+        codex::auth_file(login.dummy().as_str())
+    }
 }
 
 /// Where an agent will run, and what is known of it.

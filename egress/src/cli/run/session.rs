@@ -231,7 +231,6 @@ impl Args {
         if sockets.is_empty() {
             arguments.extend(["--listen".into(), "127.0.0.1:0".into()]);
         } else {
-            arguments.extend(["--dns-answer".into(), local::SIDECAR.to_string().into()]);
         }
         for path in &self.upstream_ca {
             arguments.extend(["--upstream-ca".into(), path.into()]);

@@ -2,8 +2,6 @@
 
 use std::fmt::Write as _;
 
-use super::super::document::{Scalar, ScalarKind};
-
 /// What a routes file is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Value {
@@ -61,16 +59,17 @@ impl Value {
     }
 }
 
+/// What readers of YAML 1.1 or 1.2 take for something else than a text, in whatever case. What begins with a digit may be
+/// a number, a date or a time to one of them, and is never left plain.
+const WORDS: [&str; 9] = ["y", "n", "yes", "no", "on", "off", "true", "false", "null"];
+
 /// A text as a scalar: plain where that is safe everywhere, in single quotes where it is printable ASCII, else in double
 /// quotes with everything escaped that is no letter or digit.
 fn quoted(text: &str) -> String {
     let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-');
-    let begins = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/');
-    let scalar = Scalar {
-        text: text.into(),
-        plain: true,
-    };
-    if begins && text.chars().all(safe) && scalar.kind() == ScalarKind::Text {
+    let begins = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/');
+    let is_word = WORDS.iter().any(|word| word.eq_ignore_ascii_case(text));
+    if begins && text.chars().all(safe) && !is_word {
         return text.to_owned();
     }
     if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {

@@ -63,8 +63,48 @@ pub(in crate::config) fn read(
     vec![given.route(&fields, node.span, before, authorities, faults)]
 }
 
-/// A route that is written out.
+/// What both kinds of item have.
+struct Given<'d> {
+    field: Option<Field<'d>>,
+    scheme: Option<Field<'d>>,
+    scheme_missing: bool,
+    reference: Option<(TokenRef, Span)>,
+    roles: Vec<String>,
+}
+
 impl<'d> Given<'d> {
+    fn read(fields: &Fields<'d>, authorities: &Authorities, faults: &mut Vec<Fault>) -> Self {
+        let field = fields.find("auth");
+        let roles = fields.find("role").map(|field| texts(field, faults));
+        let mut given = Self {
+            field,
+            scheme: None,
+            scheme_missing: false,
+            reference: None,
+            roles: roles.unwrap_or_default(),
+        };
+        let Some(field) = field else { return given };
+        let Some(map) = map(field, "write `{scheme: Bearer, token_ref: NAME}`", faults) else {
+            return given;
+        };
+        let keys = Fields::read(map, &AUTH_KEYS, faults);
+        given.scheme = keys.find("scheme");
+        given.scheme_missing = keys.lacks("scheme");
+        if keys.lacks("token_ref") {
+            faults.push(
+                Fault::new(field.key, "`auth` without `token_ref`")
+                    .key("auth")
+                    .hint("name the host's variable that holds the credential, such as `token_ref: GH_PAT`"),
+            );
+        }
+        given.reference = keys.find("token_ref").and_then(|field| {
+            let reference = token_ref(field, authorities, faults)?;
+            Some((reference, field.node.span))
+        });
+        given
+    }
+
+    /// A route that is written out.
     fn route(
         self,
         fields: &Fields<'d>,
@@ -112,48 +152,6 @@ impl<'d> Given<'d> {
                 .is_some_and(|field| field.flag(&mut Vec::new()) == Some(true)),
             preset: false,
         }
-    }
-}
-
-/// What both kinds of item have.
-struct Given<'d> {
-    field: Option<Field<'d>>,
-    scheme: Option<Field<'d>>,
-    scheme_missing: bool,
-    reference: Option<(TokenRef, Span)>,
-    roles: Vec<String>,
-}
-
-impl<'d> Given<'d> {
-    fn read(fields: &Fields<'d>, authorities: &Authorities, faults: &mut Vec<Fault>) -> Self {
-        let field = fields.find("auth");
-        let roles = fields.find("role").map(|field| texts(field, faults));
-        let mut given = Self {
-            field,
-            scheme: None,
-            scheme_missing: false,
-            reference: None,
-            roles: roles.unwrap_or_default(),
-        };
-        let Some(field) = field else { return given };
-        let Some(map) = map(field, "write `{scheme: Bearer, token_ref: NAME}`", faults) else {
-            return given;
-        };
-        let keys = Fields::read(map, &AUTH_KEYS, faults);
-        given.scheme = keys.find("scheme");
-        given.scheme_missing = keys.lacks("scheme");
-        if keys.lacks("token_ref") {
-            faults.push(
-                Fault::new(field.key, "`auth` without `token_ref`")
-                    .key("auth")
-                    .hint("name the host's variable that holds the credential, such as `token_ref: GH_PAT`"),
-            );
-        }
-        given.reference = keys.find("token_ref").and_then(|field| {
-            let reference = token_ref(field, authorities, faults)?;
-            Some((reference, field.node.span))
-        });
-        given
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) fn agent(setting: &Setting<'_>) -> Agent {
 fn login(setting: &Setting<'_>) -> Option<HomeFile> {
     let forwarded = setting.handed.and_then(|handed| handed.codex());
     if let Some(codex) = forwarded {
-        return Some(auth_file(codex.login.dummy().as_str()));
+        return Some(HomeFile::codex_login(&codex.login));
     }
     let (_, key) = placeholders(setting.routes?).find(|(name, _)| *name == "OPENAI_API_KEY")?;
     Some(auth_file(&api_key_login(key)))
@@ -56,7 +56,7 @@ pub(super) fn api_key_login(placeholder: &str) -> String {
     format!("{login:#}\n")
 }
 
-fn auth_file(text: &str) -> HomeFile {
+pub(super) fn auth_file(text: &str) -> HomeFile {
     HomeFile {
         target: ".codex/auth.json".into(),
         mode: 0o600,

@@ -97,10 +97,6 @@ impl OpenBox {
         };
         let sockets = vec![
             ("--listen", listeners.proxy),
-            ("--steer-tls", listeners.tls),
-            ("--steer-http", listeners.http),
-            ("--dns", listeners.dns_udp),
-            ("--dns", listeners.dns_tcp),
         ];
         Ok((this, sockets))
     }

@@ -105,6 +105,7 @@ impl Layout {
             layout.add(path, *access);
         }
         layout.add(wanted.workspace, Access::ReadWrite);
+        layout.sort();
         layout
     }
 
@@ -112,24 +113,31 @@ impl Layout {
         self.add(path, Access::ReadOnly);
     }
 
-    /// Adds a path of the host at its own place. One that is in the box already with the same access adds nothing.
+    /// Adds a path of the host at its own place, where there is one.
     fn add(&mut self, path: &Path, access: Access) {
         let Ok(source) = path.canonicalize() else {
             return;
         };
-        let path = &self.through_links(path);
-        let covered = self
-            .binds
-            .iter()
-            .rev()
-            .find(|bind| path.starts_with(&bind.target))
-            .is_some_and(|bind| bind.access == access && bind.source == bind.target);
-        if !covered {
-            self.binds.push(Bind {
-                source,
-                target: path.into(),
-                access,
+        let target = self.through_links(path);
+        self.binds.push(Bind {
+            source,
+            target,
+            access,
+        });
+    }
+
+    /// Puts parents before children, and drops what a parent brings along.
+    fn sort(&mut self) {
+        let mut all = std::mem::take(&mut self.binds);
+        all.sort_by_key(|bind| bind.target.components().count());
+        for bind in all {
+            let nearest = self.binds.iter().rev().find(|parent| bind.target.starts_with(&parent.target));
+            let covered = nearest.is_some_and(|parent| {
+                parent.access == bind.access && parent.source == parent.target
             });
+            if !covered {
+                self.binds.push(bind);
+            }
         }
     }
 }
@@ -153,12 +161,10 @@ fn tools(wanted: &Wanted<'_>) -> Vec<PathBuf> {
         found.extend(beside(&entry));
         found.push(entry);
     }
-    if let Some(program) = wanted.program {
-        found.push(program.into());
-        if let Ok(real) = program.canonicalize() {
-            found.push(real);
-        }
-    }
+    found.extend(wanted.program.map(Path::to_owned));
+    // What a link leads to has to be there as well.
+    let real: Vec<_> = found.iter().filter_map(|path| path.canonicalize().ok()).collect();
+    found.extend(real);
     found.retain(|path| {
         let real = path.canonicalize().unwrap_or_else(|_| path.clone());
         let above_home = wanted.home.is_some_and(|home| home.starts_with(&real));
@@ -170,10 +176,11 @@ fn tools(wanted: &Wanted<'_>) -> Vec<PathBuf> {
 /// Packages that the programs of a directory are links into.
 fn beside(bin: &Path) -> Option<PathBuf> {
     let parent = bin.parent()?;
-    if bin.ends_with("node_modules/.bin") {
-        return Some(parent.into());
-    }
-    if parent.join("pyvenv.cfg").is_file() {
+    // Shims are scripts of a version manager (pyenv, rbenv, asdf, mise), which keeps the programs beside them.
+    let whole = bin.ends_with("node_modules/.bin")
+        || bin.ends_with("shims")
+        || parent.join("pyvenv.cfg").is_file();
+    if whole {
         return Some(parent.into());
     }
     let modules = parent.join("lib/node_modules");

@@ -1,0 +1,4 @@
+//! Launchers: from a manifest to an agent at work, whose only way out is its sidecar.
+
+mod host;
+mod local;

@@ -1,0 +1,112 @@
+//! The local box: what runs in it, what cannot be reached from it, and what is left when it ends.
+
+mod agents;
+mod ends;
+mod refusals;
+mod walls;
+
+use crate::harness::clients::run;
+use crate::launch::host::{GH_PAT, Host, User};
+
+#[tokio::test]
+async fn an_agent_reaches_an_admitted_host_with_a_credential_that_it_never_holds() {
+    for user in [User::Own, User::Ordinary] {
+        let host = Host::new(user).await;
+        let output = host
+            .script("curl -sS -H 'authorization: Bearer mine' https://api.github.com/user")
+            .await
+            .success();
+        assert_eq!(output.stdout, "ok\n");
+        let seen = host.upstream.only();
+        assert_eq!(seen.all("authorization"), [format!("Bearer {GH_PAT}")]);
+        host.assert_nothing_left();
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_no_route_names_is_refused_by_the_sidecar() {
+    let host = Host::new(User::Own).await;
+    let output = host.script("curl -sS https://other.test/; echo $?").await;
+    assert!(output.stderr.contains("403"), "{output:#?}");
+    assert_eq!(host.upstream.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_program_that_knows_no_proxy_is_steered_to_the_sidecar() {
+    for user in [User::Own, User::Ordinary] {
+        let host = Host::new(user).await;
+        let script = "env -u NODE_USE_ENV_PROXY -u HTTPS_PROXY -u https_proxy -u ALL_PROXY -u all_proxy \
+             -u HTTP_PROXY -u http_proxy node -e \
+             'fetch(\"https://api.github.com/user\").then(r => r.text()).then(t => process.stdout.write(t))'";
+        let output = host.script(script).await.success();
+        assert_eq!(output.stdout, "ok\n", "{output:#?}");
+        let seen = host.upstream.only();
+        assert_eq!(seen.all("authorization"), [format!("Bearer {GH_PAT}")]);
+    }
+}
+
+#[tokio::test]
+async fn the_command_has_its_arguments_its_input_and_its_code() {
+    let host = Host::new(User::Own).await;
+    let output = run(&mut host.run(["printf", "%s|", "a b", "", "$x", "ü"])).await;
+    assert_eq!(output.success().stdout, "a b||$x|ü|");
+    for code in [0, 1, 42, 255] {
+        let output = host.script(&format!("exit {code}")).await;
+        assert_eq!(output.status.code(), Some(code), "{output:#?}");
+    }
+    let output = host.script("kill -KILL $$").await;
+    assert_eq!(output.status.code(), Some(137), "{output:#?}");
+
+    let mut cat = host.run(["cat"]);
+    cat.stdin(std::fs::File::open(host.path("bottle.yaml")).expect("a file"));
+    assert_eq!(run(&mut cat).await.success().stdout, host.manifest());
+}
+
+#[tokio::test]
+async fn the_project_is_the_agents_and_the_home_is_forgotten() {
+    for user in [User::Own, User::Ordinary] {
+        let host = Host::new(user).await;
+        let script = "pwd; id -un; echo kept > kept; echo gone > ~/gone; echo gone > /tmp/gone; ls -A ~";
+        let output = host.script(script).await.success();
+        let project = host.project();
+        let mut lines = output.stdout.lines();
+        assert_eq!(lines.next(), project.to_str());
+        assert_eq!(lines.next(), Some("agent"));
+        assert_eq!(std::fs::read_to_string(project.join("kept")).ok().as_deref(), Some("kept\n"));
+        let output = host.script("ls -A ~ /tmp").await.success();
+        assert!(!output.stdout.contains("gone"), "{output:#?}");
+        let kept = project.join("kept").metadata().expect("a file");
+        let ours = project.metadata().expect("a directory");
+        use std::os::unix::fs::MetadataExt;
+        assert_eq!(kept.uid(), ours.uid(), "the operator owns what the agent wrote");
+    }
+}
+
+#[tokio::test]
+async fn directories_variables_and_a_home_are_given_where_they_are_asked_for() {
+    let host = Host::new(User::Own).await;
+    for directory in ["read", "write", "agent-home"] {
+        std::fs::create_dir(host.path(directory)).expect("a directory");
+        host.write(&format!("{directory}/file"), directory);
+    }
+    let mut run_it = host.egress(["run", "-m", "../../bottle.yaml", "--env", "NAME=value", "-e", "LANG"]);
+    run_it.arg("--ro-bind").arg(host.path("read"));
+    run_it.arg("--bind").arg(host.path("write"));
+    run_it.arg("--home").arg(host.path("agent-home"));
+    let (read, write) = (host.path("read"), host.path("write"));
+    let script = format!(
+        "cat {read}/file {write}/file ~/file; echo; echo $NAME $LANG; echo more >> {write}/file; echo more > ~/more; \
+         echo more 2>/dev/null >> {read}/file || echo refused",
+        read = read.display(),
+        write = write.display(),
+    );
+    let output = run(run_it.args(["--", "bash", "-c", &script])).await;
+    assert_eq!(
+        output.stdout, "readwriteagent-home\nvalue C.UTF-8\nrefused\n",
+        "{output:#?}"
+    );
+    let text = |name: &str| std::fs::read_to_string(host.path(name)).expect("a file");
+    assert_eq!(text("write/file"), "writemore\n");
+    assert_eq!(text("agent-home/more"), "more\n");
+    assert_eq!(text("read/file"), "read");
+}
