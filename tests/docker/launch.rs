@@ -8,6 +8,7 @@ mod secrets;
 use std::process::Stdio;
 
 use futures_util::future::join_all;
+use serde_json::{Value, json};
 
 use self::bottle::{Bottle, GH_PAT};
 use crate::harness::chatgpt::{HELLO, RESPONSES};
@@ -76,8 +77,6 @@ async fn the_agent_has_no_way_out_but_through_the_sidecar() {
     let one_way = [
         "curl --noproxy '*' -m 1 tftp://198.51.100.2:9/from-inside",
         "nslookup from-inside.example",
-        // The sidecar's other address, and what a router would make of a packet for the internet.
-        "curl --noproxy '*' -m 1 tftp://10.203.0.2:9/from-inside",
     ];
     let probes = WAYS_OUT.iter().map(|way| way.probe).chain(one_way);
     let agent = |probe: &'static str| ["exec", "-u", "node", "egress-dev-agent", "sh", "-c", probe];
@@ -101,6 +100,34 @@ async fn the_agent_has_no_way_out_but_through_the_sidecar() {
     bottle.docker.run(&["rm", "-f", "outside"]).await;
     working.stop().await;
     bottle.assert_nothing_left().await;
+}
+
+#[tokio::test]
+async fn neither_container_has_what_it_does_not_need() {
+    let bottle = Bottle::new().await;
+    let working = bottle.at_work().await;
+    let shown = ["inspect", "egress-dev-sidecar", "egress-dev-agent"];
+    let shown: Value = serde_json::from_str(&bottle.docker.run(&shown).await).expect("JSON");
+    let (sidecar, agent) = (&shown[0]["HostConfig"], &shown[1]["HostConfig"]);
+    assert_eq!(sidecar["ReadonlyRootfs"], true);
+    assert_eq!(sidecar["CapDrop"], json!(["ALL"]));
+    assert_eq!(sidecar["Sysctls"]["net.ipv4.ip_forward"], "0");
+    assert_eq!(shown[0]["Config"]["User"], "65532:65532");
+    assert_eq!(agent["CapDrop"], json!(["NET_RAW", "MKNOD"]));
+    for host in [sidecar, agent] {
+        assert_eq!(host["SecurityOpt"], json!(["no-new-privileges"]));
+        assert_eq!(host["Privileged"], false);
+        assert_eq!(host["CapAdd"], Value::Null);
+    }
+    // The workspace is all of the host's that is in either.
+    let mounts = |container: &Value| {
+        let mounts = container["Mounts"].as_array().expect("a list").iter();
+        let bound = mounts.filter(|mount| mount["Type"] == "bind");
+        bound.map(|mount| mount["Source"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(mounts(&shown[0]), Vec::<Value>::new());
+    assert_eq!(mounts(&shown[1]), [json!(bottle.path("project"))]);
+    working.stop().await;
 }
 
 #[tokio::test]
