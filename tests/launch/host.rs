@@ -77,7 +77,10 @@ impl Host {
         self.log_in(&self.token);
         std::fs::copy(EGRESS, self.path("bin/egress")).expect("a copy of the binary");
         std::fs::copy(self.pki.ca_file().path(), self.path("upstream-ca.pem")).expect("a copy");
-        self.write("home/.netrc", "machine api.github.com password netrc-real-password");
+        self.write(
+            "home/.netrc",
+            "machine api.github.com password netrc-real-password",
+        );
         self.write("bottle.yaml", self.manifest());
         self.give("home");
         self.give("run");

@@ -66,19 +66,29 @@ async fn the_command_has_its_arguments_its_input_and_its_code() {
 async fn the_project_is_the_agents_and_the_home_is_forgotten() {
     for user in [User::Own, User::Ordinary] {
         let host = Host::new(user).await;
-        let script = "pwd; id -un; echo kept > kept; echo gone > ~/gone; echo gone > /tmp/gone; ls -A ~";
+        let script =
+            "pwd; id -un; echo kept > kept; echo gone > ~/gone; echo gone > /tmp/gone; ls -A ~";
         let output = host.script(script).await.success();
         let project = host.project();
         let mut lines = output.stdout.lines();
         assert_eq!(lines.next(), project.to_str());
         assert_eq!(lines.next(), Some("agent"));
-        assert_eq!(std::fs::read_to_string(project.join("kept")).ok().as_deref(), Some("kept\n"));
+        assert_eq!(
+            std::fs::read_to_string(project.join("kept"))
+                .ok()
+                .as_deref(),
+            Some("kept\n")
+        );
         let output = host.script("ls -A ~ /tmp").await.success();
         assert!(!output.stdout.contains("gone"), "{output:#?}");
         let kept = project.join("kept").metadata().expect("a file");
         let ours = project.metadata().expect("a directory");
         use std::os::unix::fs::MetadataExt;
-        assert_eq!(kept.uid(), ours.uid(), "the operator owns what the agent wrote");
+        assert_eq!(
+            kept.uid(),
+            ours.uid(),
+            "the operator owns what the agent wrote"
+        );
     }
 }
 
@@ -89,7 +99,15 @@ async fn directories_variables_and_a_home_are_given_where_they_are_asked_for() {
         std::fs::create_dir(host.path(directory)).expect("a directory");
         host.write(&format!("{directory}/file"), directory);
     }
-    let mut run_it = host.egress(["run", "-m", "../../bottle.yaml", "--env", "NAME=value", "-e", "LANG"]);
+    let mut run_it = host.egress([
+        "run",
+        "-m",
+        "../../bottle.yaml",
+        "--env",
+        "NAME=value",
+        "-e",
+        "LANG",
+    ]);
     run_it.arg("--ro-bind").arg(host.path("read"));
     run_it.arg("--bind").arg(host.path("write"));
     run_it.arg("--home").arg(host.path("agent-home"));

@@ -59,7 +59,12 @@ async fn a_launcher_that_is_killed_takes_its_agent_with_it_and_the_next_one_clea
     working.signal(Signal::KILL);
     working.ended().await;
     within("end of the containers", async {
-        while !bottle.docker.run(&["ps", "--all", "--quiet"]).await.is_empty() {}
+        while !bottle
+            .docker
+            .run(&["ps", "--all", "--quiet"])
+            .await
+            .is_empty()
+        {}
     })
     .await;
     let networks = bottle.docker.run(&["network", "ls"]).await;

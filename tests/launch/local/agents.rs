@@ -30,7 +30,10 @@ async fn the_real_codex_works_in_the_box_on_placeholders_alone() {
         let seen = host.upstream.at(RESPONSES);
         assert!(!seen.is_empty());
         for request in seen {
-            assert_eq!(request.all("authorization"), [format!("Bearer {}", host.token)]);
+            assert_eq!(
+                request.all("authorization"),
+                [format!("Bearer {}", host.token)]
+            );
         }
         host.assert_nothing_left();
     }
@@ -40,9 +43,18 @@ async fn the_real_codex_works_in_the_box_on_placeholders_alone() {
 async fn an_agent_that_is_named_runs_with_its_own_command() {
     let host = Host::new(User::Own).await;
     let mut command = host.egress(["run", "codex", "-m", "../../bottle.yaml"]);
-    command.args(["--upstream-ca", "../../upstream-ca.pem", "--", "login", "status"]);
+    command.args([
+        "--upstream-ca",
+        "../../upstream-ca.pem",
+        "--",
+        "login",
+        "status",
+    ]);
     let output = run(with_codex(&mut command).await).await.success();
-    assert!(output.stderr.contains("Logged in using ChatGPT"), "{output:#?}");
+    assert!(
+        output.stderr.contains("Logged in using ChatGPT"),
+        "{output:#?}"
+    );
 }
 
 #[tokio::test]
@@ -50,7 +62,9 @@ async fn a_renewed_login_reaches_sidecar_and_agent_and_no_request_is_lost() {
     let host = Host::answering(User::Own, async |call: Call| match call.seen.path() {
         "/backend-api/ping" => upstream::typed(200, "text/plain", "pong"),
         "/oauth/token" => panic!("somebody redeems the refresh token"),
-        _ => Response::new(http_body_util::BodyExt::boxed(http_body_util::Full::default())),
+        _ => Response::new(http_body_util::BodyExt::boxed(
+            http_body_util::Full::default(),
+        )),
     })
     .await;
     // Prints each answer's status, and the dummy's end whenever it has changed.
@@ -88,11 +102,21 @@ done"#;
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    let dummies = tokio::time::timeout(Duration::from_secs(8), dummies).await.unwrap_or_else(|_| panic!("{:?}", std::fs::read_to_string(host.project().join("dummies"))));
+    let dummies = tokio::time::timeout(Duration::from_secs(8), dummies)
+        .await
+        .unwrap_or_else(|_| {
+            panic!(
+                "{:?}",
+                std::fs::read_to_string(host.project().join("dummies"))
+            )
+        });
     let agent_took = rotated.elapsed();
     // The promise is two seconds; a test is no benchmark, so there is room for a busy machine.
     for took in [sidecar_took, agent_took] {
-        assert!(took < Duration::from_secs(10), "{sidecar_took:?}, {agent_took:?}");
+        assert!(
+            took < Duration::from_secs(10),
+            "{sidecar_took:?}, {agent_took:?}"
+        );
     }
 
     // Half-written, and logged out: the last good one is kept.
@@ -109,15 +133,26 @@ done"#;
     let output = running.finish().await.success();
 
     let answers = std::fs::read_to_string(host.project().join("answers")).expect("answers");
-    assert!(answers.lines().all(|status| status == "200"), "{answers} {output:#?}");
+    assert!(
+        answers.lines().all(|status| status == "200"),
+        "{answers} {output:#?}"
+    );
     let seen = host.upstream.seen();
     let tokens: Vec<_> = seen.iter().map(|seen| seen.all("authorization")).collect();
     let switch = tokens
         .iter()
         .position(|token| *token == [bearer(&renewed)])
         .expect("the renewed token arrived");
-    assert!(tokens[..switch].iter().all(|token| *token == [bearer(&first)]));
-    assert!(tokens[switch..].iter().all(|token| *token == [bearer(&renewed)]));
+    assert!(
+        tokens[..switch]
+            .iter()
+            .all(|token| *token == [bearer(&first)])
+    );
+    assert!(
+        tokens[switch..]
+            .iter()
+            .all(|token| *token == [bearer(&renewed)])
+    );
     let last: Value = dummies
         .lines()
         .last()
@@ -126,7 +161,10 @@ done"#;
     let access = last["tokens"]["access_token"].as_str().expect("a token");
     assert_ne!(access, renewed);
     assert!(host.upstream.at("/oauth/token").is_empty());
-    assert!(output.stderr.contains("warning: the host's Codex login"), "{output:#?}");
+    assert!(
+        output.stderr.contains("warning: the host's Codex login"),
+        "{output:#?}"
+    );
     let _ = chatgpt::ACCOUNT;
     host.assert_nothing_left();
 }

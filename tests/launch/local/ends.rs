@@ -16,7 +16,10 @@ async fn a_box_ends_with_its_sidecar() {
         kill(&host, " serve ", Signal::KILL);
         let output = running.finish().await;
         assert_eq!(output.status.code(), Some(3), "{output:#?}");
-        assert!(output.stderr.contains("the sidecar has ended"), "{output:#?}");
+        assert!(
+            output.stderr.contains("the sidecar has ended"),
+            "{output:#?}"
+        );
         host.assert_nothing_left();
     }
 }
@@ -24,10 +27,14 @@ async fn a_box_ends_with_its_sidecar() {
 #[tokio::test]
 async fn everything_ends_with_the_launcher_also_where_it_is_killed() {
     let host = Host::new(User::Own).await;
-    let mut running = Running::spawn(&mut host.run(["bash", "-c", "echo up; sleep 1000 & sleep 1000"]));
+    let mut running =
+        Running::spawn(&mut host.run(["bash", "-c", "echo up; sleep 1000 & sleep 1000"]));
     assert_eq!(line(&mut running).await, "up");
     let all = processes(&host.path("bin/egress"));
-    assert!(all.len() >= 4, "launcher, sidecar and two of the box: {all:?}");
+    assert!(
+        all.len() >= 4,
+        "launcher, sidecar and two of the box: {all:?}"
+    );
     let before = all_pids(&all);
     kill(&host, " run ", Signal::KILL);
     within("end of all processes", async {
@@ -45,7 +52,8 @@ async fn everything_ends_with_the_launcher_also_where_it_is_killed() {
 /// Whether a process has not ended yet. One that has may wait for its parent to take note, with all its files closed.
 fn is_alive(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with(['Z', 'X']))
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, state)| !state.starts_with(['Z', 'X']))
 }
 
 fn all_pids(all: &[(u32, String)]) -> Vec<u32> {
@@ -54,15 +62,24 @@ fn all_pids(all: &[(u32, String)]) -> Vec<u32> {
 
 #[tokio::test]
 async fn signals_reach_the_command() {
-    for (signal, name) in [(Signal::TERM, "TERM"), (Signal::INT, "INT"), (Signal::HUP, "HUP")] {
+    for (signal, name) in [
+        (Signal::TERM, "TERM"),
+        (Signal::INT, "INT"),
+        (Signal::HUP, "HUP"),
+    ] {
         let host = Host::new(User::Own).await;
-        let script = format!("trap 'echo got {name}; exit 7' {name}; echo up; while :; do sleep 0.01; done");
+        let script =
+            format!("trap 'echo got {name}; exit 7' {name}; echo up; while :; do sleep 0.01; done");
         let mut running = Running::spawn(&mut host.run(["bash", "-c", &script]));
         let mut stdout = BufReader::new(running.stdout());
         let mut text = String::new();
-        within("start", stdout.read_line(&mut text)).await.expect("it prints");
+        within("start", stdout.read_line(&mut text))
+            .await
+            .expect("it prints");
         kill(&host, " run ", signal);
-        within("end of its output", stdout.read_to_string(&mut text)).await.expect("it ends");
+        within("end of its output", stdout.read_to_string(&mut text))
+            .await
+            .expect("it ends");
         let output = running.finish().await;
         assert_eq!(text, format!("up\ngot {name}\n"), "{output:#?}");
         assert_eq!(output.status.code(), Some(7), "{output:#?}");
@@ -83,7 +100,9 @@ async fn a_command_that_a_signal_ends_gives_its_number() {
 #[tokio::test]
 async fn what_the_command_leaves_running_ends_with_it() {
     let host = Host::new(User::Own).await;
-    let output = host.script("(setsid sleep 1000 &); (trap '' TERM INT HUP; sleep 1000) & exit 5").await;
+    let output = host
+        .script("(setsid sleep 1000 &); (trap '' TERM INT HUP; sleep 1000) & exit 5")
+        .await;
     assert_eq!(output.status.code(), Some(5), "{output:#?}");
     host.assert_nothing_left();
 }
@@ -107,12 +126,16 @@ async fn a_terminal_is_the_commands_with_its_keys_and_its_size() {
     let mut stdout = BufReader::new(running.stdout());
     let mut text = String::new();
     while !text.contains("up\r\n") {
-        let read = within("start", stdout.read_line(&mut text)).await.expect("it prints");
+        let read = within("start", stdout.read_line(&mut text))
+            .await
+            .expect("it prints");
         assert!(read > 0, "{text}");
     }
     // The key that interrupts, once: the launcher must not send a signal of its own on top of the terminal's.
     stdin.write_all(b"\x03").await.expect("a terminal");
-    within("end of its output", stdout.read_to_string(&mut text)).await.expect("it ends");
+    within("end of its output", stdout.read_to_string(&mut text))
+        .await
+        .expect("it ends");
     let output = running.finish().await;
     assert_eq!(text.matches("got INT").count(), 1, "{text}");
     assert_eq!(output.status.code(), Some(7), "{text}");
@@ -129,12 +152,21 @@ async fn a_second_launch_of_a_bottle_is_refused_and_the_first_one_goes_on() {
     let mut stdout = BufReader::new(first.stdout());
     stdin.write_all(b"up\n").await.expect("it reads");
     let mut text = String::new();
-    within("echo", stdout.read_line(&mut text)).await.expect("it prints");
+    within("echo", stdout.read_line(&mut text))
+        .await
+        .expect("it prints");
     let second = run(&mut host.run(["true"])).await;
     assert_eq!(second.status.code(), Some(3), "{second:#?}");
-    assert!(second.stderr.starts_with("error: the bottle `dev` is at work already\nhint: "), "{second:#?}");
+    assert!(
+        second
+            .stderr
+            .starts_with("error: the bottle `dev` is at work already\nhint: "),
+        "{second:#?}"
+    );
     stdin.write_all(b"still\n").await.expect("it reads");
-    within("echo", stdout.read_line(&mut text)).await.expect("it prints");
+    within("echo", stdout.read_line(&mut text))
+        .await
+        .expect("it prints");
     assert_eq!(text, "up\nstill\n");
     drop(stdin);
     assert_eq!(first.finish().await.status.code(), Some(0));
@@ -144,14 +176,19 @@ async fn a_second_launch_of_a_bottle_is_refused_and_the_first_one_goes_on() {
 async fn line(running: &mut Running) -> String {
     let mut stdout = BufReader::new(running.stdout());
     let mut text = String::new();
-    within("start", stdout.read_line(&mut text)).await.expect("it prints");
+    within("start", stdout.read_line(&mut text))
+        .await
+        .expect("it prints");
     text.trim_end().to_owned()
 }
 
 /// Sends a signal to the one process of the host's binary whose arguments contain `which`.
 fn kill(host: &Host, which: &str, signal: Signal) {
     let all = processes(&host.path("bin/egress"));
-    let found: Vec<_> = all.iter().filter(|(_, arguments)| arguments.contains(which)).collect();
+    let found: Vec<_> = all
+        .iter()
+        .filter(|(_, arguments)| arguments.contains(which))
+        .collect();
     let [(pid, _)] = found.as_slice() else {
         panic!("one process with {which:?} was expected: {all:?}");
     };

@@ -42,7 +42,18 @@ async fn every_credential_that_cannot_be_had_is_named_at_once() {
         ),
     );
     let output = host.script("true").await;
-    assert_refused(&output, 2, &["NOT_SET", "/not/there", "false", "a.test", "b.test", "c.test"]);
+    assert_refused(
+        &output,
+        2,
+        &[
+            "NOT_SET",
+            "/not/there",
+            "false",
+            "a.test",
+            "b.test",
+            "c.test",
+        ],
+    );
     host.assert_nothing_left();
 }
 
@@ -62,12 +73,24 @@ async fn a_bottle_or_a_manifest_that_is_not_there_is_named() {
     let manifest = host.path("bottle.yaml");
     let manifest = manifest.to_str().expect("a plain path");
     for (arguments, words) in [
-        (vec!["run", "-m", manifest, "-b", "dve", "--", "true"], vec!["dve", "dev"]),
-        (vec!["run", "-m", "/not/there.yaml", "--", "true"], vec!["/not/there.yaml"]),
+        (
+            vec!["run", "-m", manifest, "-b", "dve", "--", "true"],
+            vec!["dve", "dev"],
+        ),
+        (
+            vec!["run", "-m", "/not/there.yaml", "--", "true"],
+            vec!["/not/there.yaml"],
+        ),
         (vec!["run", "-m", manifest], vec!["egress run codex"]),
         (vec!["run", "--", "true"], vec!["--manifest"]),
-        (vec!["run", "copilot", "-m", manifest], vec!["copilot", "opencode"]),
-        (vec!["run", "-m", manifest, "-w", "/not/there", "--", "true"], vec!["/not/there"]),
+        (
+            vec!["run", "copilot", "-m", manifest],
+            vec!["copilot", "opencode"],
+        ),
+        (
+            vec!["run", "-m", manifest, "-w", "/not/there", "--", "true"],
+            vec!["/not/there"],
+        ),
     ] {
         let output = run(&mut host.egress(arguments)).await;
         assert_eq!(output.status.code(), Some(2), "{output:#?}");

@@ -252,11 +252,23 @@ async fn the_scan_finds_what_is_there() {
 /// A secret in every form in which it is looked for, each in hex: plain, percent-encoded, hex, and base64 at its three
 /// alignments.
 fn forms(secret: &str) -> Vec<String> {
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let mut forms = vec![secret.to_owned(), hex(secret.as_bytes()), secret.replace('_', "%5F")];
+    let hex = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
+    let mut forms = vec![
+        secret.to_owned(),
+        hex(secret.as_bytes()),
+        secret.replace('_', "%5F"),
+    ];
     for skip in 0..3 {
         let padded = [&b"\0\0"[..skip], secret.as_bytes()].concat();
-        for text in [BASE64_STANDARD.encode(&padded), BASE64_URL_SAFE_NO_PAD.encode(&padded)] {
+        for text in [
+            BASE64_STANDARD.encode(&padded),
+            BASE64_URL_SAFE_NO_PAD.encode(&padded),
+        ] {
             // The first characters and the last depend on the neighbours.
             forms.push(text[4..text.len() - 4].to_owned());
         }

@@ -95,9 +95,7 @@ impl OpenBox {
             socket,
             said,
         };
-        let sockets = vec![
-            ("--listen", listeners.proxy),
-        ];
+        let sockets = vec![("--listen", listeners.proxy)];
         Ok((this, sockets))
     }
 

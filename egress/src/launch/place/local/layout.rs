@@ -131,7 +131,11 @@ impl Layout {
         let mut all = std::mem::take(&mut self.binds);
         all.sort_by_key(|bind| bind.target.components().count());
         for bind in all {
-            let nearest = self.binds.iter().rev().find(|parent| bind.target.starts_with(&parent.target));
+            let nearest = self
+                .binds
+                .iter()
+                .rev()
+                .find(|parent| bind.target.starts_with(&parent.target));
             let covered = nearest.is_some_and(|parent| {
                 parent.access == bind.access && parent.source == parent.target
             });
@@ -163,7 +167,10 @@ fn tools(wanted: &Wanted<'_>) -> Vec<PathBuf> {
     }
     found.extend(wanted.program.map(Path::to_owned));
     // What a link leads to has to be there as well.
-    let real: Vec<_> = found.iter().filter_map(|path| path.canonicalize().ok()).collect();
+    let real: Vec<_> = found
+        .iter()
+        .filter_map(|path| path.canonicalize().ok())
+        .collect();
     found.extend(real);
     found.retain(|path| {
         let real = path.canonicalize().unwrap_or_else(|_| path.clone());
