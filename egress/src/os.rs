@@ -1,6 +1,101 @@
-//! What the standard library and the kept crates offer only as `unsafe`, each behind a safe function with its argument.
+//! What the standard library and the kept crates offer only as `unsafe`, each behind a safe function with its argument:
+//! what a process is started with (descriptors and variables), and what it moves into.
 //!
-//! Nothing else in the crate is `unsafe`. This module decides nothing; it must not grow beyond single system calls.
+//! This module alone may use `unsafe`. It decides nothing, and must not grow beyond single system calls.
+
+#![expect(
+    unsafe_code,
+    reason = "raw pointers into the environment, numbers that become descriptors, and two bare system calls"
+)]
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+
+use rustix::io::FdFlags;
+
+/// Takes over a descriptor that this process was started with, and keeps it from programs that it starts itself.
+///
+/// A descriptor that came through an `exec` cannot be marked close-on-exec, and all that this program opens is. So one
+/// that is marked is not inherited, or was taken already. Standard output and error belong to the log.
+///
+/// Call it before a second thread runs.
+///
+/// # Errors
+///
+/// [`Untaken`], where the number is none of an inherited descriptor.
+pub fn take_descriptor(number: RawFd) -> Result<OwnedFd, Untaken> {
+    match number {
+        // The standard library holds on to it. Its copy is never read.
+        0 => return Ok(io::stdin().as_fd().try_clone_to_owned()?),
+        1 | 2 => return Err(Untaken::Output),
+        ..0 => return Err(Untaken::NotOpen),
+        3.. => {}
+    }
+    if std::fs::symlink_metadata(format!("/dev/fd/{number}")).is_err() {
+        return Err(Untaken::NotOpen);
+    }
+    // SAFETY: the descriptor is open, and no other thread runs that could close it.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    if rustix::io::fcntl_getfd(borrowed)
+        .map_err(io::Error::from)?
+        .contains(FdFlags::CLOEXEC)
+    {
+        return Err(Untaken::NotInherited);
+    }
+    rustix::io::fcntl_setfd(borrowed, FdFlags::CLOEXEC).map_err(io::Error::from)?;
+    // SAFETY: it is open, and nothing in this process owns it: it was not marked close-on-exec, which everything is that
+    // was opened here or taken over before.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Why a descriptor cannot be taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum Untaken {
+    /// Nothing is open under the number.
+    #[error("no such descriptor is open")]
+    NotOpen,
+    /// 1 or 2.
+    #[error("standard output and error are the log's")]
+    Output,
+    /// It belongs to the program itself, or it was named twice.
+    #[error("the descriptor is not an inherited one, or it is named twice")]
+    NotInherited,
+    /// The system refused.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Overwrites a variable's value in the block that the kernel shows: `/proc/PID/environ` gives a process's first
+/// environment to its own user for as long as it runs, even after `unsetenv`.
+///
+/// Call it before a second thread runs.
+#[cfg(target_os = "linux")]
+pub fn wipe_variable(key: &str) {
+    use std::ffi::{CStr, c_char};
+    unsafe extern "C" {
+        static environ: *const *mut c_char;
+    }
+    // SAFETY: `environ` is a null-terminated array of C strings. The caller promises that no other thread runs yet, so
+    // none reads or changes it meanwhile. Only bytes between `=` and the terminating NUL are written, through the
+    // pointers that the C library itself handed out for a block that is mapped writable.
+    unsafe {
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            let length = CStr::from_ptr(*entry).count_bytes();
+            let bytes = std::slice::from_raw_parts_mut((*entry).cast::<u8>(), length);
+            if bytes.starts_with(key.as_bytes())
+                && let Some([b'=', value @ ..]) = bytes.get_mut(key.len()..)
+            {
+                zeroize::Zeroize::zeroize(value);
+            }
+            entry = entry.add(1);
+        }
+    }
+}
+
+/// Elsewhere no file shows the block; the variable is left as it is.
+#[cfg(not(target_os = "linux"))]
+pub fn wipe_variable(_key: &str) {}
 
 /// Moves the calling process into namespaces of its own (unshare(2)). Of the rest of its family only children that are
 /// started later are in a new PID namespace.
@@ -10,11 +105,7 @@
 /// The system's: `EPERM` where user namespaces are forbidden, `ENOSPC` or `EUSERS` where there are too many, `EINVAL`
 /// where the process has more than one thread and asks for a user namespace.
 #[cfg(target_os = "linux")]
-#[expect(
-    unsafe_code,
-    reason = "rustix marks unshare as unsafe for its FILES flag"
-)]
-pub fn unshare(namespaces: Namespaces) -> std::io::Result<()> {
+pub fn unshare(namespaces: Namespaces) -> io::Result<()> {
     use rustix::thread::UnshareFlags;
     let flags = match namespaces {
         Namespaces::Box => {
@@ -46,14 +137,13 @@ pub enum Namespaces {
 ///
 /// The system's.
 #[cfg(target_os = "linux")]
-#[expect(unsafe_code, reason = "libc has no safe form of close_range")]
-pub fn keep_descriptors() -> std::io::Result<()> {
+pub fn keep_descriptors() -> io::Result<()> {
     // SAFETY: with CLOEXEC no descriptor is closed in this process, so none that anybody owns becomes invalid. The call
     // takes numbers alone.
     let result = unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) };
     if result == 0 {
         Ok(())
     } else {
-        Err(std::io::Error::last_os_error())
+        Err(io::Error::last_os_error())
     }
 }

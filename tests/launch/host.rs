@@ -75,7 +75,12 @@ impl Host {
             std::fs::create_dir_all(self.path(directory)).expect("a directory");
         }
         self.log_in(&self.token);
-        std::fs::copy(EGRESS, self.path("bin/egress")).expect("a copy of the binary");
+        // By another process: a descriptor for writing that a child of this one inherits would keep it from running.
+        let copied = std::process::Command::new("cp")
+            .arg(EGRESS)
+            .arg(self.path("bin/egress"))
+            .status();
+        assert!(copied.is_ok_and(|status| status.success()));
         std::fs::copy(self.pki.ca_file().path(), self.path("upstream-ca.pem")).expect("a copy");
         self.write(
             "home/.netrc",
@@ -196,7 +201,7 @@ impl Host {
         command
             .args(arguments)
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("PATH", path())
             .env("HOME", self.path("home"))
             .env("XDG_RUNTIME_DIR", self.path("run"))
             .env("LANG", "C.UTF-8")
@@ -219,6 +224,13 @@ impl Host {
         let running = processes(&self.path("bin/egress"));
         assert!(running.is_empty(), "still running: {running:?}");
     }
+}
+
+/// The system's programs, and Node wherever it is.
+pub(crate) fn path() -> String {
+    let node = system("node", "nodejs");
+    let node = node.parent().expect("a directory").display();
+    format!("/usr/local/bin:/usr/bin:/bin:{node}")
 }
 
 /// The processes that run a program, with their arguments.

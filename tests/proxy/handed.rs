@@ -247,14 +247,16 @@ async fn values_are_injected_rotated_and_never_lost_to_a_bad_line() {
     writer
         .write_all(b"{\"OTHER\":\"x\"}\n{\"HANDED_TOKEN\":\"second")
         .expect("a reader");
-    writer.write_all(b"-value-72\"}\n").expect("a reader");
-    sidecar.logged("the slot's value was rotated").await;
+    writer.write_all(b"-value-72\"}\nbad\n").expect("a reader");
+    // Taken over before the next line is read, and not when the slots are looked at again.
+    sidecar.logged_times("a line of --slots-fd is bad", 5).await;
+    assert!(sidecar.log().contains("the slot's value was rotated"));
     assert_eq!(last().await, "Bearer second-value-72");
     // The same value again is none that is new.
     writer
         .write_all(b"{\"HANDED_TOKEN\":\"second-value-72\"}\nbad\n")
         .expect("a reader");
-    sidecar.logged_times("a line of --slots-fd is bad", 5).await;
+    sidecar.logged_times("a line of --slots-fd is bad", 6).await;
     sidecar.sighup();
     sidecar.logged("\"reloaded\"").await;
     assert_eq!(last().await, "Bearer second-value-72");

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::handed::Handed;
 use super::{Secret, SlotName};
-use crate::inherited;
+use crate::os;
 
 /// Values that were taken from the environment at the start, and those that were handed over since.
 #[derive(Debug, Default)]
@@ -39,7 +39,7 @@ impl Environment {
                 // A value that is not UTF-8 becomes one that no header takes, so that it is named and not passed over.
                 let text = value.into_string().unwrap_or_else(|_| "\u{fffd}".into());
                 taken.secrets.insert(key.into(), Secret::new(text));
-                inherited::wipe_variable(key);
+                os::wipe_variable(key);
             }
         }
         taken

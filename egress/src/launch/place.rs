@@ -3,4 +3,5 @@
 pub mod docker;
 #[cfg(target_os = "linux")]
 pub mod local;
+#[cfg(target_os = "linux")]
 pub mod unboxed;

@@ -9,15 +9,12 @@ use tokio::process::Command;
 use crate::harness::chatgpt::{self, HELLO, RESPONSES, access_token, unix_now};
 use crate::harness::clients::{Running, node_modules, run};
 use crate::harness::upstream::{self, Call};
-use crate::launch::host::{Host, User};
+use crate::launch::host::{Host, User, path};
 
 /// The operator's PATH with the real Codex on it.
 async fn with_codex(command: &mut Command) -> &mut Command {
     let bin = node_modules().await.join(".bin");
-    let mut paths = vec![bin];
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    paths.extend(std::env::split_paths(&path));
-    command.env("PATH", std::env::join_paths(paths).expect("a PATH"))
+    command.env("PATH", format!("{}:{}", bin.display(), path()))
 }
 
 #[tokio::test]
@@ -71,9 +68,9 @@ async fn a_renewed_login_reaches_sidecar_and_agent_and_no_request_is_lost() {
     let script = r#"
 last=
 while [ ! -e done ]; do
-  curl -sS -o /dev/null -w '%{http_code}\n' https://chatgpt.com/backend-api/ping >> answers
   now=$(cat ~/.codex/auth.json)
   [ "$now" = "$last" ] || { printf '%s\n' "$now" | tr -d '\n' >> dummies; echo >> dummies; last=$now; }
+  curl -sS -o /dev/null -w '%{http_code}\n' https://chatgpt.com/backend-api/ping >> answers
 done"#;
     let running = Running::spawn(&mut host.run(["bash", "-c", script]));
     let first = host.token.clone();
@@ -102,14 +99,7 @@ done"#;
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    let dummies = tokio::time::timeout(Duration::from_secs(8), dummies)
-        .await
-        .unwrap_or_else(|_| {
-            panic!(
-                "{:?}",
-                std::fs::read_to_string(host.project().join("dummies"))
-            )
-        });
+    let dummies = crate::harness::within("renewed dummy", dummies).await;
     let agent_took = rotated.elapsed();
     // The promise is two seconds; a test is no benchmark, so there is room for a busy machine.
     for took in [sidecar_took, agent_took] {

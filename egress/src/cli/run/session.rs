@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::Args;
 use crate::cli::Failure;
-use crate::cli::launching::{self, Chosen, Stops, dummy};
+use crate::cli::launching::{self, Chosen, Stops};
 use crate::launch::agent::{Agent, HomeFile, Setting};
 use crate::launch::follow::{Change, Follower};
 use crate::launch::place::local::{self, Contents, OpenBox, Sockets};
@@ -36,33 +36,35 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     let result = runtime.block_on(async {
         let mut stops = Stops::new().map_err(Failure::runtime)?;
         let ready = tokio::select! {
-            ready = Session::begin(&args, &workspace, home.as_deref()) => ready?,
+            ready = Ready::new(&args, &workspace, home.as_deref()) => ready?,
             number = stops.next() => return Ok(128 + number),
         };
-        ready.watch(stops).await
+        // From here on a signal is the command's.
+        ready.start().await?.watch(stops).await
     });
     runtime.shutdown_background();
     result.map(|code| u8::try_from(code).unwrap_or(u8::MAX).into())
 }
 
-/// An agent at work.
-struct Session {
-    place: Place,
+/// Everything but the command. Dropped, it leaves nothing behind.
+struct Ready {
+    place: Waiting,
+    contents: Contents,
     sidecar: Sidecar,
     prepared: Prepared,
-    // Where the dummy login is in the agent's home, if it has one.
-    dummy: Option<PathBuf>,
+    has_dummy: bool,
 }
 
-/// Where the agent is.
-enum Place {
+/// Where the agent will be.
+enum Waiting {
     Box(OpenBox),
-    Unboxed(Unboxed),
+    /// Without a box: where its home and its bundle will be.
+    Unboxed(PathBuf, PathBuf),
 }
 
-impl Session {
-    /// Starts everything. Dropped half-way it leaves nothing behind.
-    async fn begin(args: &Args, workspace: &Path, home: Option<&Path>) -> Result<Self, Failure> {
+impl Ready {
+    /// Starts the sidecar, and gathers what the agent is given.
+    async fn new(args: &Args, workspace: &Path, home: Option<&Path>) -> Result<Self, Failure> {
         let chosen = Chosen::new(
             args.agent.as_deref(),
             args.manifest.as_deref(),
@@ -97,40 +99,76 @@ impl Session {
         for note in &agent.notes {
             eprintln!("note: {note}");
         }
+        let login = prepared
+            .handed
+            .codex()
+            .map(|codex| HomeFile::codex_login(&codex.login));
+        let has_dummy =
+            login.is_some_and(|login| agent.files.iter().any(|file| file.target == login.target));
+        let environment = args.environment(&agent, &prepared, &agent_home, &bundle_path, &proxy)?;
         let contents = Contents {
-            name: &prepared.name,
-            workspace,
-            home,
+            name: prepared.name.clone(),
+            workspace: workspace.into(),
+            home: home.map(Path::to_owned),
             more: args.more()?,
-            files: &agent.files,
-            bundle: text,
-            environment: args.environment(&agent, &prepared, &agent_home, &bundle_path, &proxy)?,
             command: chosen.command(&agent, &args.command),
+            files: agent.files,
+            bundle: text,
+            environment,
         };
         let place = match opened {
-            Some(mut opened) => {
-                opened.start(contents).await?;
-                Place::Box(opened)
-            }
-            None => {
-                eprintln!("warning: {}", unboxed::WARNING);
-                let started = Unboxed::start(contents, &agent_home, &bundle_path);
-                Place::Unboxed(
-                    started
-                        .context("the command does not start")
-                        .map_err(Failure::runtime)?,
-                )
-            }
+            Some(opened) => Waiting::Box(opened),
+            None => Waiting::Unboxed(agent_home, bundle_path),
         };
-        let dummy = dummy(&agent);
         Ok(Self {
             place,
+            contents,
             sidecar,
             prepared,
-            dummy,
+            has_dummy,
         })
     }
 
+    /// Starts the command.
+    async fn start(self) -> Result<Session, Failure> {
+        let place = match self.place {
+            Waiting::Box(mut opened) => {
+                opened.start(self.contents).await?;
+                Place::Box(opened)
+            }
+            Waiting::Unboxed(home, bundle) => {
+                eprintln!("warning: {}", unboxed::WARNING);
+                let started = Unboxed::start(self.contents, &home, &bundle)
+                    .context("the command does not start")
+                    .map_err(Failure::runtime);
+                Place::Unboxed(started?)
+            }
+        };
+        Ok(Session {
+            place,
+            sidecar: self.sidecar,
+            prepared: self.prepared,
+            has_dummy: self.has_dummy,
+        })
+    }
+}
+
+/// An agent at work.
+struct Session {
+    place: Place,
+    sidecar: Sidecar,
+    prepared: Prepared,
+    // Whether the agent's home has a dummy of the host's login.
+    has_dummy: bool,
+}
+
+/// Where the agent is.
+enum Place {
+    Box(OpenBox),
+    Unboxed(Unboxed),
+}
+
+impl Session {
     /// Waits for the agent's end, and sees to its login and its sidecar meanwhile.
     async fn watch(mut self, mut stops: Stops) -> Result<i32, Failure> {
         // A key at the terminal reaches the agent by itself, since it is in the terminal's foreground group.
@@ -178,12 +216,8 @@ impl Session {
                 };
                 // A sidecar or an agent that has ended is noticed where it is waited for.
                 _ = self.sidecar.hand(&codex.line(&login)).await;
-                if let Some(target) = &self.dummy {
-                    _ = self.place.write(&HomeFile {
-                        target: target.clone(),
-                        mode: 0o600,
-                        contents: login.dummy().as_str().into(),
-                    });
+                if self.has_dummy {
+                    _ = self.place.write(&HomeFile::codex_login(&login));
                 }
             }
             Change::Kept(reason) => {
@@ -231,6 +265,7 @@ impl Args {
         if sockets.is_empty() {
             arguments.extend(["--listen".into(), "127.0.0.1:0".into()]);
         } else {
+            arguments.extend(["--dns-answer".into(), local::SIDECAR.to_string().into()]);
         }
         for path in &self.upstream_ca {
             arguments.extend(["--upstream-ca".into(), path.into()]);

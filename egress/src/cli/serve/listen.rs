@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, UnixListener};
 use super::super::Failure;
 use super::dns;
 use crate::admin;
-use crate::inherited;
+use crate::os;
 use crate::proxy::{Entrance, Listener};
 
 /// By what clients are told apart.
@@ -118,7 +118,7 @@ pub(super) fn inherited_socket(number: RawFd) -> anyhow::Result<(OwnedFd, Socket
     if number < 3 {
         return Err(anyhow!("the standard descriptors are no listeners"));
     }
-    let fd = inherited::take_descriptor(number)?;
+    let fd = os::take_descriptor(number)?;
     match sockopt::socket_type(&fd) {
         Ok(kind) => Ok((fd, kind)),
         Err(error) if error == rustix::io::Errno::NOTSOCK => {

@@ -11,13 +11,13 @@ use tokio::sync::oneshot;
 use super::super::Failure;
 use crate::credential::Environment;
 use crate::credential::handed::Lines;
-use crate::inherited;
+use crate::os;
 use crate::proxy::State;
 
 /// Takes the descriptor over. Call it before a second thread runs.
 pub(super) fn take(number: RawFd) -> Result<Lines, Failure> {
     let readable = || {
-        let fd = inherited::take_descriptor(number)?;
+        let fd = os::take_descriptor(number)?;
         let mode = rustix::fs::fstat(&fd)?.st_mode;
         // What is left has nothing to read: a directory, an epoll, an event.
         let has_bytes = matches!(

@@ -54,17 +54,17 @@ pub type Sockets = Vec<(&'static str, OwnedFd)>;
 
 /// What an agent is given in a box.
 #[derive(Debug)]
-pub struct Contents<'a> {
+pub struct Contents {
     /// The bottle's name.
-    pub name: &'a str,
+    pub name: String,
     /// The agent's working directory on the host, and in the box.
-    pub workspace: &'a Path,
+    pub workspace: PathBuf,
     /// A directory of the host that is the agent's home; without it the home is forgotten at the end.
-    pub home: Option<&'a Path>,
+    pub home: Option<PathBuf>,
     /// Further directories and files of the host, with whether the agent may write there.
     pub more: Vec<(PathBuf, bool)>,
     /// The files of its home.
-    pub files: &'a [HomeFile],
+    pub files: Vec<HomeFile>,
     /// The trust bundle.
     pub bundle: String,
     /// Its environment.
@@ -95,7 +95,13 @@ impl OpenBox {
             socket,
             said,
         };
-        let sockets = vec![("--listen", listeners.proxy)];
+        let sockets = vec![
+            ("--listen", listeners.proxy),
+            ("--steer-tls", listeners.tls),
+            ("--steer-http", listeners.http),
+            ("--dns", listeners.dns_udp),
+            ("--dns", listeners.dns_tcp),
+        ];
         Ok((this, sockets))
     }
 
@@ -104,7 +110,7 @@ impl OpenBox {
     /// # Errors
     ///
     /// See [`Error`].
-    pub async fn start(&mut self, contents: Contents<'_>) -> Result<(), Error> {
+    pub async fn start(&mut self, contents: Contents) -> Result<(), Error> {
         let plan = contents.plan();
         let stdin = io::stdin();
         channel::send(
@@ -137,7 +143,7 @@ impl OpenBox {
     ///
     /// The box has ended.
     pub fn write(&self, file: &HomeFile) -> io::Result<()> {
-        let message = ToBox::Write(in_home(file));
+        let message = ToBox::Write(file.into());
         channel::send(&self.socket, &message, &[])
     }
 
@@ -193,7 +199,7 @@ async fn listen(
 /// The box says little.
 const MOST_SAID: usize = 64 << 10;
 
-impl Contents<'_> {
+impl Contents {
     fn plan(self) -> Plan {
         let path = self
             .environment
@@ -219,25 +225,24 @@ impl Contents<'_> {
             })
             .collect();
         let layout = Layout::new(&Wanted {
-            workspace: self.workspace,
+            workspace: &self.workspace,
             home: user_home.as_deref(),
             path: &path,
             program: program.as_deref(),
             more: &more,
         });
-        let mut files = system_files(self.name, self.bundle);
-        files.extend(self.files.iter().map(in_home));
         let mut links = layout.links;
         links.extend(layout::BUNDLE_LINKS.map(|link| (link.into(), layout::BUNDLE.into())));
         Plan {
-            hostname: host_name(self.name),
+            hostname: host_name(&self.name),
             binds: layout.binds,
-            home: self.home.map(Path::to_owned),
+            home: self.home,
             links,
-            files,
+            files: system_files(&self.name, self.bundle),
+            home_files: self.files.iter().map(BoxFile::from).collect(),
             environment: self.environment,
             command: self.command,
-            directory: self.workspace.into(),
+            directory: self.workspace,
             terminal: terminal(),
         }
     }
@@ -333,14 +338,6 @@ fn host_name(bottle: &str) -> String {
         "bottle".into()
     } else {
         name
-    }
-}
-
-fn in_home(file: &HomeFile) -> BoxFile {
-    BoxFile {
-        path: Path::new(HOME).join(&file.target),
-        mode: file.mode,
-        contents: file.contents.clone(),
     }
 }
 

@@ -2,15 +2,16 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::process::{Pid, Signal};
 use tokio::process::{Child, Command};
 
 use super::local::Contents;
 use crate::launch::agent::HomeFile;
+use crate::launch::home::Home;
 
 /// What the operator has to know.
 pub const WARNING: &str = "\
@@ -22,7 +23,7 @@ processes. Only its variables lead it to the sidecar";
 #[derive(Debug)]
 pub struct Unboxed {
     child: Child,
-    home: PathBuf,
+    home: Home,
 }
 
 impl Unboxed {
@@ -31,11 +32,12 @@ impl Unboxed {
     /// # Errors
     ///
     /// The system's.
-    pub fn start(contents: Contents<'_>, home: &Path, bundle: &Path) -> io::Result<Self> {
+    pub fn start(contents: Contents, home: &Path, bundle: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(home)?;
         fs::write(bundle, contents.bundle)?;
-        for file in contents.files {
-            write(home, file)?;
+        let home = Home::open(home, None)?;
+        for file in &contents.files {
+            home.place(file)?;
         }
         let mut words = contents.command.iter();
         let child = Command::new(words.next().map_or("", String::as_str))
@@ -45,10 +47,7 @@ impl Unboxed {
             .current_dir(contents.workspace)
             .kill_on_drop(true)
             .spawn()?;
-        Ok(Self {
-            child,
-            home: home.into(),
-        })
+        Ok(Self { child, home })
     }
 
     /// Waits for the command's end: its code in the way of a shell.
@@ -68,7 +67,7 @@ impl Unboxed {
     ///
     /// The system's.
     pub fn write(&self, file: &HomeFile) -> io::Result<()> {
-        write(&self.home, file)
+        self.home.place(file)
     }
 
     /// Sends a signal to the command.
@@ -86,19 +85,4 @@ impl Unboxed {
     pub async fn close(mut self) {
         _ = self.child.kill().await;
     }
-}
-
-fn write(home: &Path, file: &HomeFile) -> io::Result<()> {
-    let path = home.join(&file.target);
-    let parent = path.parent().unwrap_or(home);
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(parent)?;
-    let mut staged = tempfile::NamedTempFile::new_in(parent)?;
-    io::Write::write_all(&mut staged, &file.contents)?;
-    let mode = fs::Permissions::from_mode(file.mode);
-    staged.as_file().set_permissions(mode)?;
-    staged.persist(&path)?;
-    Ok(())
 }

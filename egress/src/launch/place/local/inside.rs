@@ -15,9 +15,11 @@ use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use rustix::process::{Pid, Signal, WaitOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::layout::HOME;
 use super::network::Listeners;
 use super::plan::{BoxFile, Failed, FromBox, Plan, Step, ToBox};
 use super::{channel, files, privileges};
+use crate::launch::home::Home;
 
 /// The name under which the first process runs.
 pub(super) const OUTER: &str = "egress-box";
@@ -92,21 +94,32 @@ fn init(launcher: &UnixStream) -> Result<ExitCode, Failed> {
     let started = |about| move |error: io::Error| Failed::new(Step::Command, about, &error);
     die_with_parent().map_err(started("the parent's death signal"))?;
     let first = channel::receive(launcher, MOST_PLAN).map_err(started("the launcher's plan"))?;
-    let Some((ToBox::Start(plan), mut descriptors)) = first else {
+    let Some((ToBox::Start(mut plan), mut descriptors)) = first else {
         // The launcher is gone.
         return Ok(ExitCode::FAILURE);
     };
     files::build(&plan)?;
     privileges::give_up()?;
+    let home = furnish(std::mem::take(&mut plan.home_files)).map_err(started(HOME))?;
     let child = start(&plan, descriptors.pop())?;
     channel::send(launcher, &FromBox::Started, &[]).map_err(started("the launcher's socket"))?;
     let listening = launcher.try_clone().map_err(started("descriptors"))?;
     let pid = Pid::from_child(&child);
-    std::thread::spawn(move || serve(&listening, pid));
+    std::thread::spawn(move || serve(&listening, &home, pid));
     let code = bury(pid).map_err(started("waiting"))?;
     // The launcher may have gone meanwhile, and the box goes in any case.
     _ = channel::send(launcher, &FromBox::Ended(code), &[]);
     Ok(code.into())
+}
+
+/// Fills the agent's home, from within the box: an agent that has been in this home before may have left links in it, and
+/// from here they lead to nothing of the host's.
+fn furnish(files: Vec<BoxFile>) -> io::Result<Home> {
+    let home = Home::open(Path::new(HOME), None)?;
+    for file in files {
+        home.place(&file.into())?;
+    }
+    Ok(home)
 }
 
 fn start(plan: &Plan, stdin: Option<OwnedFd>) -> Result<Child, Failed> {
@@ -127,10 +140,11 @@ fn start(plan: &Plan, stdin: Option<OwnedFd>) -> Result<Child, Failed> {
 }
 
 /// Does what the launcher says, until it is gone: then this process ends, and the box with it.
-fn serve(launcher: &UnixStream, command: Pid) {
+fn serve(launcher: &UnixStream, home: &Home, command: Pid) {
     while let Ok(Some((message, _))) = channel::receive::<ToBox>(launcher, MOST_PLAN) {
         match message {
-            ToBox::Write(file) => _ = replace(&file),
+            // The agent may have made the place unusable, which is its own loss.
+            ToBox::Write(file) => _ = home.place(&file.into()),
             ToBox::Signal(number) => {
                 if let Some(signal) = Signal::from_named_raw(number) {
                     _ = rustix::process::kill_process(command, signal);
@@ -140,18 +154,6 @@ fn serve(launcher: &UnixStream, command: Pid) {
         }
     }
     std::process::exit(1);
-}
-
-/// Writes a file beside its place and moves it there. The agent owns both, and so nothing is done here that it could not
-/// do itself.
-fn replace(file: &BoxFile) -> io::Result<()> {
-    let directory = file.path.parent().unwrap_or(Path::new("/"));
-    let mut staged = tempfile::NamedTempFile::new_in(directory)?;
-    io::Write::write_all(&mut staged, &file.contents)?;
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(file.mode);
-    staged.as_file().set_permissions(mode)?;
-    staged.persist(&file.path)?;
-    Ok(())
 }
 
 /// Waits for every process of the box, until the command has ended.

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::launch::agent::HomeFile;
+
 /// A box: what stands in its file system, and the command that runs in it.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Plan {
@@ -17,8 +19,10 @@ pub(super) struct Plan {
     pub(super) home: Option<PathBuf>,
     /// Symbolic links: where they stand, and what they say.
     pub(super) links: Vec<(PathBuf, PathBuf)>,
-    /// Files of the box's own.
+    /// Files of the box's own, by their absolute paths.
     pub(super) files: Vec<BoxFile>,
+    /// Files of the agent's home, by their paths in it.
+    pub(super) home_files: Vec<BoxFile>,
     /// The whole environment of the command.
     pub(super) environment: Vec<(String, String)>,
     /// The program and its arguments.
@@ -52,7 +56,7 @@ pub(super) enum Access {
 /// A file of the box's own.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct BoxFile {
-    /// Where it stands: absolute.
+    /// Where it stands.
     pub(super) path: PathBuf,
     /// Its permissions.
     pub(super) mode: u32,
@@ -66,7 +70,7 @@ pub(super) struct BoxFile {
 pub(super) enum ToBox {
     /// Build this, and start the command.
     Start(Box<Plan>),
-    /// Replace a file in one step.
+    /// Replace a file of the agent's home in one step.
     Write(BoxFile),
     /// Send this signal to the command.
     Signal(i32),
@@ -111,6 +115,26 @@ pub(super) enum Step {
     Privileges,
     /// Starting the command.
     Command,
+}
+
+impl From<&HomeFile> for BoxFile {
+    fn from(file: &HomeFile) -> Self {
+        Self {
+            path: file.target.clone(),
+            mode: file.mode,
+            contents: file.contents.clone(),
+        }
+    }
+}
+
+impl From<BoxFile> for HomeFile {
+    fn from(file: BoxFile) -> Self {
+        Self {
+            target: file.path,
+            mode: file.mode,
+            contents: file.contents,
+        }
+    }
 }
 
 impl Failed {
