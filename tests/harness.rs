@@ -12,6 +12,7 @@ pub(crate) mod raw_http2;
 pub(crate) mod rig;
 pub(crate) mod scripted;
 pub(crate) mod sidecar;
+pub(crate) mod smolvm;
 pub(crate) mod upstream;
 pub(crate) mod versions;
 pub(crate) mod wire;

@@ -2,3 +2,6 @@
 
 mod host;
 mod local;
+mod smolvm;
+mod smolvm_refusals;
+mod smolvm_stand_in;

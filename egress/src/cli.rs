@@ -11,6 +11,7 @@ pub mod explain;
 pub mod launch;
 pub mod man;
 pub mod presets;
+pub mod relay;
 pub mod reload;
 pub mod render_routes;
 pub mod run;
@@ -49,6 +50,7 @@ pub fn main() -> ExitCode {
         Command::Reload(args) => reload::run(&args),
         Command::Run(args) => run::run(*args),
         Command::Launch(command) => launch::run(command),
+        Command::Relay(args) => relay::run(&args),
         Command::Env(args) => env::run(&args),
         Command::Ca(command) => ca::run(&command),
         Command::Codex(command) => return codex::run(&command),
@@ -89,7 +91,7 @@ enum Command {
     Demo(demo::Args),
     /// Run an agent in a box whose only way out is its sidecar
     Run(Box<run::Args>),
-    /// Run an agent elsewhere, with its sidecar beside it
+    /// Run an agent in a container or a machine of its own, and its sidecar for as long as it works
     #[command(subcommand)]
     Launch(launch::Launch),
     /// Run the sidecar
@@ -116,6 +118,8 @@ enum Command {
     /// The Codex login of this host
     #[command(subcommand)]
     Codex(codex::Codex),
+    /// Carry connections to a port of this machine to a Unix socket
+    Relay(relay::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
     /// Print the manual page, or write those of all commands

@@ -114,7 +114,10 @@ async fn neither_container_has_what_it_does_not_need() {
     assert_eq!(sidecar["Sysctls"]["net.ipv4.ip_forward"], "0");
     assert_eq!(shown[0]["Config"]["User"], "65532:65532");
     let dropped = agent["CapDrop"].to_string();
-    assert!(dropped.contains("NET_RAW") && dropped.contains("MKNOD"), "{dropped}");
+    assert!(
+        dropped.contains("NET_RAW") && dropped.contains("MKNOD"),
+        "{dropped}"
+    );
     for host in [sidecar, agent] {
         assert_eq!(host["SecurityOpt"], json!(["no-new-privileges"]));
         assert_eq!(host["Privileged"], false);

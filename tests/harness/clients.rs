@@ -18,6 +18,7 @@ use tokio::process::{Child, Command};
 use super::sidecar::{EGRESS, Sidecar};
 
 const PYTHON: &[&str] = &["requests==2.34.2", "httpx==0.28.1", "openai==3.54.0"];
+const SMOLVM: &[&str] = &["smolmachines==1.32.2"];
 const NODE: &[&str] = &[
     "@openai/codex@0.169.0",
     "@anthropic-ai/claude-code@2.1.197",
@@ -45,6 +46,30 @@ pub(crate) async fn python() -> PathBuf {
         setup(Command::new(pip).args(["install", "--quiet"]).args(PYTHON)).await;
     });
     dir.await.join("bin").join("python")
+}
+
+/// The real `smolvm`, and the directory of its libraries.
+pub(crate) async fn smolvm() -> (PathBuf, PathBuf) {
+    let python = system("python3", "python3 python3-venv");
+    let dir = installed("smolvm", SMOLVM, async |dir| {
+        setup(Command::new(&python).args(["-m", "venv"]).arg(dir)).await;
+        let pip = dir.join("bin").join("pip");
+        setup(Command::new(pip).args(["install", "--quiet"]).args(SMOLVM)).await;
+        // The wheel calls it `smol-vmm`, and looks beside it for a packed machine of that name and for a guest to boot.
+        let find =
+            "import importlib.util as u; print(u.find_spec('smol').submodule_search_locations[0])";
+        let mut python = Command::new(dir.join("bin").join("python"));
+        let found = python
+            .args(["-c", find])
+            .output()
+            .await
+            .expect("python runs");
+        let found = PathBuf::from(String::from_utf8_lossy(&found.stdout).trim());
+        std::fs::copy(found.join("smol-vmm"), dir.join("bin/smolvm")).expect("the wheel holds it");
+        std::os::unix::fs::symlink(&found, dir.join("smol")).expect("a link to the package");
+    });
+    let dir = dir.await;
+    (dir.join("bin/smolvm"), dir.join("smol"))
 }
 
 /// The directory whose `node_modules` holds the Node clients.

@@ -1,19 +1,23 @@
-//! `egress launch`: an agent somewhere else than on this machine's own floor, and its sidecar for as long as it works.
+//! `egress launch`: an agent in a place of its own, and its sidecar for as long as it works.
 
 mod docker;
+pub mod smolvm;
+
+#[cfg(target_os = "linux")]
+mod watch;
 
 use std::process::ExitCode;
 
-use clap::Subcommand;
-
 use super::Failure;
 
-/// Where the agent is to run.
-#[derive(Debug, Subcommand)]
+/// Places where an agent can be launched.
+#[derive(Debug, clap::Subcommand)]
 pub enum Launch {
-    /// In a container, beside the sidecar's
+    /// Run the agent in a container, and the sidecar in another one beside it
     #[command(after_help = docker::EXAMPLES)]
     Docker(Box<docker::Args>),
+    /// Run the agent in a micro-VM of smolvm, and the sidecar on the host beside it
+    Smolvm(Box<smolvm::Args>),
 }
 
 /// Runs the command.
@@ -24,5 +28,6 @@ pub enum Launch {
 pub fn run(command: Launch) -> Result<ExitCode, Failure> {
     match command {
         Launch::Docker(args) => docker::run(*args),
+        Launch::Smolvm(args) => smolvm::run(*args),
     }
 }

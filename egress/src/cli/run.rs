@@ -1,7 +1,11 @@
 //! `egress run`: an agent in a box on this machine, and its sidecar for as long as it works.
 
 #[cfg(target_os = "linux")]
+mod given;
+#[cfg(target_os = "linux")]
 mod session;
+#[cfg(target_os = "linux")]
+mod stops;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -50,6 +50,13 @@ impl Handed {
     pub fn line(&self) -> Zeroizing<Vec<u8>> {
         line(self.values.iter())
     }
+
+    /// The same with one value more, which no route names: that of a listener.
+    pub fn line_with(&self, name: &SlotName, value: &Secret) -> Zeroizing<Vec<u8>> {
+        let mut values: Vec<(&SlotName, &Secret)> = self.values.iter().collect();
+        values.push((name, value));
+        line(values.iter().copied())
+    }
 }
 
 impl Codex {

@@ -4,4 +4,6 @@ pub mod docker;
 #[cfg(target_os = "linux")]
 pub mod local;
 #[cfg(target_os = "linux")]
+pub mod smolvm;
+#[cfg(target_os = "linux")]
 pub mod unboxed;

@@ -24,6 +24,13 @@ pub fn variables(
     }
     // Without it Node's own fetch looks at no proxy variable. Versions that do not know it read over it.
     variables.push(("NODE_USE_ENV_PROXY", "1".into()));
+    variables.extend(without_proxy(bundle, routes));
+    variables
+}
+
+/// The same for an agent whose connections end at the sidecar wherever they go: the CA's, and placeholders.
+pub fn without_proxy(bundle: &AgentPath, routes: Option<&Routes>) -> Vec<(&'static str, String)> {
+    let mut variables: Vec<(&'static str, String)> = Vec::new();
     for name in CA_VARIABLES {
         variables.push((name, bundle.0.clone()));
     }

@@ -8,6 +8,7 @@ use tokio::process::Command;
 
 use crate::harness::chatgpt::{self, HELLO, RESPONSES, access_token, unix_now};
 use crate::harness::clients::{Running, node_modules, run};
+use crate::harness::forward::Forward;
 use crate::harness::upstream::{self, Call};
 use crate::launch::host::{Host, User, path};
 
@@ -27,6 +28,33 @@ async fn the_real_codex_works_in_the_box_on_placeholders_alone() {
         let seen = host.upstream.at(RESPONSES);
         assert!(!seen.is_empty());
         for request in seen {
+            assert_eq!(
+                request.all("authorization"),
+                [format!("Bearer {}", host.token)]
+            );
+        }
+        host.assert_nothing_left();
+    }
+}
+
+/// The example as it is checked in: its hosts are real names, which a further proxy leads to the upstream.
+#[tokio::test]
+async fn the_example_manifest_runs_the_real_codex() {
+    for user in [User::Own, User::Ordinary] {
+        let host = Host::new(user).await;
+        let network = Forward::to(host.upstream.addr()).await;
+        host.write(
+            "bottle.yaml",
+            include_str!("../../../docker/example/bottle.yaml"),
+        );
+        let mut command = host.run(["codex", "exec", "--skip-git-repo-check", "say hi"]);
+        command.env(
+            "EGRESS_UPSTREAM_PROXY",
+            format!("http://{}", network.addr()),
+        );
+        let output = run(with_codex(&mut command).await).await.success();
+        assert_eq!(output.stdout.trim(), HELLO, "{output:#?}");
+        for request in host.upstream.at(RESPONSES) {
             assert_eq!(
                 request.all("authorization"),
                 [format!("Bearer {}", host.token)]

@@ -105,7 +105,11 @@ async fn a_bottle_or_a_manifest_that_is_not_there_is_named() {
 async fn a_program_that_is_not_there_is_named() {
     let host = Host::new(User::Own).await;
     let output = run(&mut host.run(["no-such-program"])).await;
+    assert_refused(&output, 2, &["no-such-program", "PATH"]);
+    let output = run(&mut host.run(["./no-such-program"])).await;
     assert_refused(&output, 3, &["no-such-program", "--ro-bind"]);
+    let output = run(&mut host.egress(["run", "codex", "-m", "../../bottle.yaml"])).await;
+    assert_refused(&output, 2, &["codex", "npm install -g @openai/codex"]);
     host.assert_nothing_left();
 }
 

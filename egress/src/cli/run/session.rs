@@ -1,26 +1,27 @@
 //! One run: from its arguments to the end of the agent and of its sidecar.
 
-use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Args;
+use super::given::{canonical, is_installed, workspace};
+use super::stops::Stops;
 use crate::cli::Failure;
-use crate::cli::launching::{self, Chosen, Stops};
-use crate::launch::agent::{Agent, HomeFile, Setting};
+use crate::cli::launching::{self, Chosen};
+use crate::launch::agent::{HomeFile, Setting};
 use crate::launch::follow::{Change, Follower};
-use crate::launch::place::local::{self, Contents, OpenBox, Sockets};
+use crate::launch::place::local::contents::{Contents, terminal};
+use crate::launch::place::local::{self, OpenBox, Sockets};
 use crate::launch::place::unboxed::{self, Unboxed};
 use crate::launch::prepare::Prepared;
-use crate::launch::sidecar::{Sidecar, Start};
-use crate::launch::variables::{AgentPath, ProxyUrl, variables};
+use crate::launch::sidecar::Sidecar;
 use crate::launch::{Host, bundle};
 
 /// Runs an agent to its end.
@@ -99,6 +100,8 @@ impl Ready {
         for note in &agent.notes {
             eprintln!("note: {note}");
         }
+        let command = chosen.command(&agent, &args.command);
+        is_installed(&command, &agent)?;
         let login = prepared
             .handed
             .codex()
@@ -111,7 +114,7 @@ impl Ready {
             workspace: workspace.into(),
             home: home.map(Path::to_owned),
             more: args.more()?,
-            command: chosen.command(&agent, &args.command),
+            command,
             files: agent.files,
             bundle: text,
             environment,
@@ -172,7 +175,7 @@ impl Session {
     /// Waits for the agent's end, and sees to its login and its sidecar meanwhile.
     async fn watch(mut self, mut stops: Stops) -> Result<i32, Failure> {
         // A key at the terminal reaches the agent by itself, since it is in the terminal's foreground group.
-        let at_terminal = local::terminal().is_some();
+        let at_terminal = terminal().is_some();
         let mut deadline = pin!(tokio::time::sleep(FOREVER));
         let (tell, mut changes) = mpsc::unbounded_channel();
         let _following = match self.prepared.handed.codex() {
@@ -259,99 +262,11 @@ impl Place {
     }
 }
 
-impl Args {
-    fn sidecar<'a>(&self, prepared: &Prepared, routes: &'a Path, sockets: Sockets) -> Start<'a> {
-        let mut arguments: Vec<OsString> = vec!["--ca-ephemeral".into()];
-        if sockets.is_empty() {
-            arguments.extend(["--listen".into(), "127.0.0.1:0".into()]);
-        } else {
-            arguments.extend(["--dns-answer".into(), local::SIDECAR.to_string().into()]);
-        }
-        for path in &self.upstream_ca {
-            arguments.extend(["--upstream-ca".into(), path.into()]);
-        }
-        if let Some(address) = &self.admin {
-            arguments.extend(["--admin".into(), address.into()]);
-        }
-        Start {
-            routes,
-            sockets,
-            arguments,
-            slots: prepared.handed.line(),
-            log: self.log.clone(),
-        }
-    }
-
-    fn more(&self) -> Result<Vec<(PathBuf, bool)>, Failure> {
-        let with = |writable| move |path: &PathBuf| canonical(path).map(|path| (path, writable));
-        let read = self.ro_bind.iter().map(with(false));
-        read.chain(self.bind.iter().map(with(true))).collect()
-    }
-
-    /// The agent's whole environment: nothing of the host's comes in unnamed.
-    fn environment(
-        &self,
-        agent: &Agent,
-        prepared: &Prepared,
-        home: &Path,
-        bundle: &Path,
-        proxy: &str,
-    ) -> Result<Vec<(String, String)>, Failure> {
-        let text = |name: &str| std::env::var(name).ok();
-        let mut environment: Vec<(String, String)> = PASSED
-            .iter()
-            .filter_map(|name| Some(((*name).into(), text(name)?)))
-            .collect();
-        let home = home.display().to_string();
-        for (name, value) in [
-            ("HOME", home.as_str()),
-            ("USER", "agent"),
-            ("LOGNAME", "agent"),
-        ] {
-            environment.push((name.into(), value.into()));
-        }
-        let proxy = ProxyUrl::parse(proxy).map_err(Failure::runtime)?;
-        let bundle = AgentPath::new(bundle)
-            .ok_or_else(|| Failure::usage(anyhow!("{}: not a plain path", bundle.display())))?;
-        let found = variables(&proxy, &bundle, Some(&prepared.routes));
-        environment.extend(found.into_iter().map(|(name, value)| (name.into(), value)));
-        environment.extend(agent.environment.iter().cloned());
-        for given in &self.env {
-            match given.split_once('=') {
-                Some((name, value)) if !name.is_empty() => {
-                    environment.push((name.into(), value.into()));
-                }
-                Some(_) => return Err(Failure::usage(anyhow!("--env {given:?} has no name"))),
-                None => environment.extend(text(given).map(|value| (given.clone(), value))),
-            }
-        }
-        Ok(environment)
-    }
-}
-
 /// Longer than any agent works.
 const FOREVER: Duration = Duration::from_secs(365 * 86_400);
 
 /// How long an agent that is asked to end may take.
 const STOPPING: Duration = Duration::from_secs(10);
-
-/// What the agent may know of the environment that it was launched from.
-const PASSED: [&str; 14] = [
-    "PATH",
-    "TERM",
-    "COLORTERM",
-    "TERM_PROGRAM",
-    "LANG",
-    "LANGUAGE",
-    "LC_ALL",
-    "LC_CTYPE",
-    "TZ",
-    "NO_COLOR",
-    "FORCE_COLOR",
-    "COLUMNS",
-    "LINES",
-    "EDITOR",
-];
 
 /// The home, the bundle and the proxy of an agent without a box.
 fn outside(
@@ -366,27 +281,4 @@ fn outside(
         own.join("ca-bundle.pem"),
         format!("http://{address}"),
     )
-}
-
-/// The working directory, without symbolic links, and without the host's logins in it.
-fn workspace(args: &Args) -> Result<PathBuf, Failure> {
-    let workspace = canonical(args.workspace.as_deref().unwrap_or(Path::new(".")))?;
-    match local::secret_inside(&workspace) {
-        Some(secret) if !args.no_box => {
-            let error = anyhow!(
-                "the agent would get {}, and {} is in it",
-                workspace.display(),
-                secret.display()
-            );
-            Err(Failure::usage(error)
-                .hint("start in the directory of a project, or name one with --workspace DIR"))
-        }
-        _ => Ok(workspace),
-    }
-}
-
-fn canonical(path: &Path) -> Result<PathBuf, Failure> {
-    path.canonicalize()
-        .with_context(|| format!("cannot find {}", path.display()))
-        .map_err(Failure::usage)
 }

@@ -5,6 +5,7 @@
 //! bridge and no rule between the two that could be wrong.
 
 mod channel;
+pub mod contents;
 mod files;
 pub mod inside;
 mod layout;
@@ -12,19 +13,17 @@ mod network;
 mod plan;
 mod privileges;
 
-use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 
-use self::layout::{Layout, Wanted};
+use self::contents::Contents;
 use self::network::Listeners;
-use self::plan::{Access, BoxFile, Failed, FromBox, Plan, Step, ToBox};
+use self::plan::{Failed, FromBox, Step, ToBox};
 use crate::launch::agent::HomeFile;
 
 /// The sidecar's address as the agent sees it.
@@ -51,27 +50,6 @@ pub struct OpenBox {
 
 /// The sockets on which the sidecar serves a box, each with the flag of `egress serve` that takes it.
 pub type Sockets = Vec<(&'static str, OwnedFd)>;
-
-/// What an agent is given in a box.
-#[derive(Debug)]
-pub struct Contents {
-    /// The bottle's name.
-    pub name: String,
-    /// The agent's working directory on the host, and in the box.
-    pub workspace: PathBuf,
-    /// A directory of the host that is the agent's home; without it the home is forgotten at the end.
-    pub home: Option<PathBuf>,
-    /// Further directories and files of the host, with whether the agent may write there.
-    pub more: Vec<(PathBuf, bool)>,
-    /// The files of its home.
-    pub files: Vec<HomeFile>,
-    /// The trust bundle.
-    pub bundle: String,
-    /// Its environment.
-    pub environment: Vec<(String, String)>,
-    /// The program and its arguments.
-    pub command: Vec<String>,
-}
 
 impl OpenBox {
     /// Makes the namespaces, and the sidecar's listeners in them.
@@ -198,148 +176,6 @@ async fn listen(
 
 /// The box says little.
 const MOST_SAID: usize = 64 << 10;
-
-impl Contents {
-    fn plan(self) -> Plan {
-        let path = self
-            .environment
-            .iter()
-            .find(|(name, _)| name == "PATH")
-            .map(|(_, value)| OsString::from(value))
-            .unwrap_or_default();
-        let program = self
-            .command
-            .first()
-            .and_then(|program| find_program(program, &path));
-        let user_home = std::env::var_os("HOME").map(PathBuf::from);
-        let more: Vec<_> = self
-            .more
-            .into_iter()
-            .map(|(path, writable)| {
-                let access = if writable {
-                    Access::ReadWrite
-                } else {
-                    Access::ReadOnly
-                };
-                (path, access)
-            })
-            .collect();
-        let layout = Layout::new(&Wanted {
-            workspace: &self.workspace,
-            home: user_home.as_deref(),
-            path: &path,
-            program: program.as_deref(),
-            more: &more,
-        });
-        let mut links = layout.links;
-        links.extend(layout::BUNDLE_LINKS.map(|link| (link.into(), layout::BUNDLE.into())));
-        Plan {
-            hostname: host_name(&self.name),
-            binds: layout.binds,
-            home: self.home,
-            links,
-            files: system_files(&self.name, self.bundle),
-            home_files: self.files.iter().map(BoxFile::from).collect(),
-            environment: self.environment,
-            command: self.command,
-            directory: self.workspace,
-            terminal: terminal(),
-        }
-    }
-}
-
-/// The program that a shell would start.
-pub fn find_program(name: &str, path: &OsStr) -> Option<PathBuf> {
-    let runs = |path: &PathBuf| {
-        path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
-    };
-    if name.contains('/') {
-        return std::path::absolute(name).ok().filter(runs);
-    }
-    std::env::split_paths(path)
-        .filter(|directory| directory.is_absolute())
-        .map(|directory| directory.join(name))
-        .find(runs)
-}
-
-/// What of the host's secrets an agent would see that is given this directory.
-pub fn secret_inside(workspace: &Path) -> Option<PathBuf> {
-    let home = std::env::var_os("HOME").map(PathBuf::from);
-    layout::secret_inside(workspace, home.as_deref())
-}
-
-/// The terminal that this process works at, if any.
-pub fn terminal() -> Option<PathBuf> {
-    use std::io::IsTerminal as _;
-    let standard = [
-        (io::stdin().is_terminal(), 0),
-        (io::stdout().is_terminal(), 1),
-        (io::stderr().is_terminal(), 2),
-    ];
-    let (_, number) = standard.iter().find(|(is_terminal, _)| *is_terminal)?;
-    std::fs::read_link(format!("/proc/self/fd/{number}")).ok()
-}
-
-/// The files of /etc that a box has of its own: who is who in it, and where names are looked up.
-fn system_files(name: &str, bundle: String) -> Vec<BoxFile> {
-    let user = privileges::inside(rustix::process::geteuid().as_raw());
-    let group = privileges::inside(rustix::process::getegid().as_raw());
-    let host = host_name(name);
-    let file = |path: &str, contents: String| BoxFile {
-        path: path.into(),
-        mode: 0o644,
-        contents: contents.into_bytes(),
-    };
-    vec![
-        file(
-            "/etc/passwd",
-            format!(
-                "root:x:0:0:root:/root:/bin/sh\n\
-                 agent:x:{user}:{group}:agent:{HOME}:/bin/bash\n\
-                 nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
-            ),
-        ),
-        file(
-            "/etc/group",
-            format!("root:x:0:\nagent:x:{group}:\nnogroup:x:65534:\n"),
-        ),
-        file(
-            "/etc/hosts",
-            format!("127.0.0.1 localhost {host}\n::1 localhost\n"),
-        ),
-        file(
-            "/etc/resolv.conf",
-            format!("nameserver {}\n", network::SIDECAR),
-        ),
-        file(
-            "/etc/nsswitch.conf",
-            "passwd: files\ngroup: files\nhosts: files dns\n".into(),
-        ),
-        file("/etc/hostname", format!("{host}\n")),
-        file(layout::BUNDLE, bundle),
-    ]
-}
-
-/// A bottle's name as a label of a host name (RFC 1123, section 2.1).
-fn host_name(bottle: &str) -> String {
-    let mut name: String = bottle
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() {
-                c.to_ascii_lowercase()
-            } else {
-                '-'
-            }
-        })
-        .take(63)
-        .collect();
-    name = name.trim_matches('-').into();
-    if name.is_empty() {
-        "bottle".into()
-    } else {
-        name
-    }
-}
 
 /// Why there is no box.
 #[derive(Debug, thiserror::Error)]

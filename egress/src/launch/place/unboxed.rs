@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::process::{Pid, Signal};
 use tokio::process::{Child, Command};
 
-use super::local::Contents;
+use super::local::contents::Contents;
 use crate::launch::agent::HomeFile;
 use crate::launch::home::Home;
 

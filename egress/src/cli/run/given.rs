@@ -1,0 +1,160 @@
+//! What the arguments of a run come to: the sidecar's start, the agent's environment, and what of the host it is given.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow};
+
+use super::Args;
+use crate::cli::Failure;
+use crate::launch::agent::Agent;
+use crate::launch::place::local::contents::{find_program, secret_inside};
+use crate::launch::place::local::{self, Sockets};
+use crate::launch::prepare::Prepared;
+use crate::launch::sidecar::Start;
+use crate::launch::variables::{AgentPath, ProxyUrl, variables};
+
+impl Args {
+    /// How the sidecar is started; without sockets it listens by itself.
+    pub(super) fn sidecar<'a>(
+        &self,
+        prepared: &Prepared,
+        routes: &'a Path,
+        sockets: Sockets,
+    ) -> Start<'a> {
+        let mut arguments: Vec<OsString> = vec!["--ca-ephemeral".into()];
+        if sockets.is_empty() {
+            arguments.extend(["--listen".into(), "127.0.0.1:0".into()]);
+        } else {
+            arguments.extend(["--dns-answer".into(), local::SIDECAR.to_string().into()]);
+        }
+        for path in &self.upstream_ca {
+            arguments.extend(["--upstream-ca".into(), path.into()]);
+        }
+        if let Some(address) = &self.admin {
+            arguments.extend(["--admin".into(), address.into()]);
+        }
+        Start {
+            routes,
+            sockets,
+            arguments,
+            slots: prepared.handed.line(),
+            log: self.log.clone(),
+        }
+    }
+
+    /// What else of the host the agent is given, and whether it may write there.
+    pub(super) fn more(&self) -> Result<Vec<(PathBuf, bool)>, Failure> {
+        let with = |writable| move |path: &PathBuf| Ok((harmless(canonical(path)?)?, writable));
+        let read = self.ro_bind.iter().map(with(false));
+        read.chain(self.bind.iter().map(with(true))).collect()
+    }
+
+    /// The agent's whole environment: nothing of the host's comes in unnamed.
+    pub(super) fn environment(
+        &self,
+        agent: &Agent,
+        prepared: &Prepared,
+        home: &Path,
+        bundle: &Path,
+        proxy: &str,
+    ) -> Result<Vec<(String, String)>, Failure> {
+        let text = |name: &str| std::env::var(name).ok();
+        let mut environment: Vec<(String, String)> = PASSED
+            .iter()
+            .filter_map(|name| Some(((*name).into(), text(name)?)))
+            .collect();
+        let home = home.display().to_string();
+        for (name, value) in [
+            ("HOME", home.as_str()),
+            ("USER", "agent"),
+            ("LOGNAME", "agent"),
+        ] {
+            environment.push((name.into(), value.into()));
+        }
+        let proxy = ProxyUrl::parse(proxy).map_err(Failure::runtime)?;
+        let bundle = AgentPath::new(bundle)
+            .ok_or_else(|| Failure::usage(anyhow!("{}: not a plain path", bundle.display())))?;
+        let found = variables(&proxy, &bundle, Some(&prepared.routes));
+        environment.extend(found.into_iter().map(|(name, value)| (name.into(), value)));
+        environment.extend(agent.environment.iter().cloned());
+        for given in &self.env {
+            match given.split_once('=') {
+                Some((name, value)) if !name.is_empty() => {
+                    environment.push((name.into(), value.into()));
+                }
+                Some(_) => return Err(Failure::usage(anyhow!("--env {given:?} has no name"))),
+                None => environment.extend(text(given).map(|value| (given.clone(), value))),
+            }
+        }
+        Ok(environment)
+    }
+}
+
+/// What the agent may know of the environment that it was launched from.
+const PASSED: [&str; 14] = [
+    "PATH",
+    "TERM",
+    "COLORTERM",
+    "TERM_PROGRAM",
+    "LANG",
+    "LANGUAGE",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "NO_COLOR",
+    "FORCE_COLOR",
+    "COLUMNS",
+    "LINES",
+    "EDITOR",
+];
+
+/// Refuses a program that `PATH` does not have. One that is given by its path may stand in the box alone.
+pub(super) fn is_installed(command: &[String], agent: &Agent) -> Result<(), Failure> {
+    let name = command.first().map_or("", String::as_str);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if name.contains('/') || find_program(name, &path).is_some() {
+        return Ok(());
+    }
+    let error = Failure::usage(anyhow!(
+        "there is no program `{name}` in the directories of PATH"
+    ));
+    Err(match &agent.install {
+        Some(install) if agent.command.first().is_some_and(|own| own == name) => {
+            error.hint(format!("install it: {}", install.join(" ")))
+        }
+        _ => error.hint(
+            "install it, or give its path; in the box it needs --ro-bind where it is not in PATH",
+        ),
+    })
+}
+
+/// The working directory, without symbolic links, and without the host's logins in it.
+pub(super) fn workspace(args: &Args) -> Result<PathBuf, Failure> {
+    let workspace = canonical(args.workspace.as_deref().unwrap_or(Path::new(".")))?;
+    if args.no_box {
+        return Ok(workspace);
+    }
+    harmless(workspace).map_err(|failure| {
+        failure.hint("start in the directory of a project, or name one with --workspace DIR")
+    })
+}
+
+/// Refuses a path that has one of the host's logins in it.
+fn harmless(path: PathBuf) -> Result<PathBuf, Failure> {
+    match secret_inside(&path) {
+        Some(secret) => {
+            let (path, secret) = (path.display(), secret.display());
+            let error = anyhow!("the agent would get {path}, and {secret} is in it");
+            Err(Failure::usage(error).hint("name the directories that the agent needs, one by one"))
+        }
+        None => Ok(path),
+    }
+}
+
+/// A path without symbolic links.
+pub(super) fn canonical(path: &Path) -> Result<PathBuf, Failure> {
+    path.canonicalize()
+        .with_context(|| format!("cannot find {}", path.display()))
+        .map_err(Failure::usage)
+}
