@@ -13,6 +13,8 @@ use super::Failure;
 use crate::config::agents::{self, CustomAgent};
 use crate::config::manifest::{self, Bottle, Template};
 use crate::launch::agent::{self, Agent, Setting};
+#[cfg(target_os = "linux")]
+use crate::launch::place::local::contents::secret_inside;
 use crate::launch::{claim, prepare, resolve, sidecar};
 
 /// A bottle, and the agent that works in it.
@@ -115,6 +117,20 @@ const BUILTIN: [(&str, Template); 4] = [
 fn template(name: &str) -> Option<Template> {
     let found = BUILTIN.iter().find(|(known, _)| *known == name);
     found.map(|(_, template)| *template)
+}
+
+/// Refuses a workspace that has one of the host's logins in it.
+#[cfg(target_os = "linux")]
+pub(super) fn without_logins(workspace: &Path) -> Result<(), Failure> {
+    match secret_inside(workspace) {
+        Some(secret) => {
+            let (path, secret) = (workspace.display(), secret.display());
+            let error = anyhow!("the agent would get {path}, and {secret} is in it");
+            Err(Failure::usage(error)
+                .hint("start in the directory of a project, or name one with --workspace DIR"))
+        }
+        None => Ok(()),
+    }
 }
 
 fn no_manifest(what: &str) -> Failure {

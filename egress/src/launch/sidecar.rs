@@ -57,8 +57,34 @@ impl Sidecar {
     /// See [`Error`].
     pub async fn start(start: Start<'_>) -> Result<Self, Error> {
         let log = Log::open(start.log.as_deref())?;
-        let mut child = spawn(&start).map_err(Error::Spawn)?;
+        let child = spawn(&start).map_err(Error::Spawn)?;
         drop(start.sockets);
+        Self::attend(child, &start.slots, log).await
+    }
+
+    /// Starts a sidecar by a command of the caller's own, which runs `egress serve --slots-fd 0 --ready-fd 1` somewhere,
+    /// and waits until it takes connections.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn start_by(
+        mut command: Command,
+        slots: &[u8],
+        log: Option<&Path>,
+    ) -> Result<Self, Error> {
+        let log = Log::open(log)?;
+        let child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(Error::Spawn)?;
+        Self::attend(child, slots, log).await
+    }
+
+    async fn attend(mut child: Child, values: &[u8], log: Log) -> Result<Self, Error> {
         let (Some(mut slots), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
@@ -66,7 +92,7 @@ impl Sidecar {
         };
         let logging = tokio::spawn(follow(stderr, log.clone()));
         // A sidecar that is gone already has said why, and is asked for it below.
-        _ = slots.write_all(&start.slots).await;
+        _ = slots.write_all(values).await;
         match tokio::time::timeout(PATIENCE, readiness(stdout)).await {
             Ok(Some(ready)) => Ok(Self {
                 child,

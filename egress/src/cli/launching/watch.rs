@@ -12,7 +12,6 @@ use super::stops::Stops;
 use crate::cli::Failure;
 use crate::launch::agent::{Agent, HomeFile};
 use crate::launch::follow::{Change, Follower};
-use crate::launch::place::local::contents::terminal;
 use crate::launch::prepare::Prepared;
 use crate::launch::sidecar::Sidecar;
 
@@ -21,7 +20,9 @@ pub(in crate::cli) trait AtWork {
     /// Waits for the end of its command: the code in the way of a shell.
     async fn ended(&mut self) -> Result<i32, Failure>;
     /// Passes a signal on to it.
-    fn signal(&self, number: i32);
+    async fn signal(&self, number: i32);
+    /// Whether the keys of the launcher's terminal reach it by themselves.
+    fn has_keys(&self) -> bool;
     /// Replaces a file of its home.
     async fn write(&self, file: &HomeFile) -> Result<(), Failure>;
     /// Clears the place away.
@@ -55,12 +56,12 @@ pub(in crate::cli) async fn watch<P: AtWork>(
             Some(change) = changes.recv() => follow(change, &place, &mut sidecar, prepared, agent).await,
             number = stops.next() => match number {
                 // A key at the terminal reaches the command by itself.
-                libc::SIGINT | libc::SIGQUIT if at_terminal() => {}
-                libc::SIGINT | libc::SIGQUIT => place.signal(number),
+                libc::SIGINT | libc::SIGQUIT if place.has_keys() => {}
+                libc::SIGINT | libc::SIGQUIT => place.signal(number).await,
                 // Whoever insists is obeyed.
                 _ if stopped > 0 => break Ok(stopped),
                 _ => {
-                    place.signal(number);
+                    place.signal(number).await;
                     deadline.as_mut().reset(Instant::now() + STOPPING);
                     stopped = 128 + number;
                 }
@@ -106,11 +107,6 @@ async fn follow<P: AtWork>(
         eprintln!("warning: the agent keeps its old dummy login:");
         failure.report();
     }
-}
-
-/// Whether the keys at a terminal reach the agent's command, which is in its foreground group then.
-fn at_terminal() -> bool {
-    terminal().is_some()
 }
 
 /// Longer than any agent works.

@@ -9,10 +9,10 @@ use anyhow::{Context as _, anyhow};
 use super::Args;
 use crate::admin::AdminAddress;
 use crate::cli::Failure;
-use crate::cli::launching::Chosen;
+use crate::cli::launching::{Chosen, without_logins};
 use crate::config::render::TokenRef;
 use crate::credential::codex;
-use crate::launch::place::local::contents::{find_program, secret_inside};
+use crate::launch::place::local::contents::find_program;
 use crate::launch::place::local::shared::Shared;
 use crate::launch::{Host, claim};
 
@@ -203,18 +203,10 @@ fn plain(path: &Path) -> Option<PathBuf> {
 /// The working directory, without symbolic links, and without the host's logins in it.
 fn workspace_of(named: &Path, is_boxed: bool) -> Result<PathBuf, Failure> {
     let workspace = canonical(named)?;
-    match secret_inside(&workspace) {
-        Some(secret) if is_boxed => {
-            let error = anyhow!(
-                "the agent would get {}, and {} is in it",
-                workspace.display(),
-                secret.display()
-            );
-            Err(Failure::usage(error)
-                .hint("start in the directory of a project, or name one with --workspace DIR"))
-        }
-        _ => Ok(workspace),
+    if is_boxed {
+        without_logins(&workspace)?;
     }
+    Ok(workspace)
 }
 
 /// A path that need not be there yet, with the links on the way to it followed.

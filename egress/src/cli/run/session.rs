@@ -13,7 +13,7 @@ use crate::cli::launching::Chosen;
 use crate::cli::launching::stops::Stops;
 use crate::cli::launching::watch::{AtWork, watch};
 use crate::launch::agent::{Agent, HomeFile, Setting};
-use crate::launch::place::local::contents::Contents;
+use crate::launch::place::local::contents::{Contents, terminal};
 use crate::launch::place::local::{self, OpenBox, Sockets};
 use crate::launch::place::unboxed::{self, Unboxed};
 use crate::launch::prepare::Prepared;
@@ -158,12 +158,16 @@ impl AtWork for Place {
         }
     }
 
-    fn signal(&self, number: i32) {
+    async fn signal(&self, number: i32) {
         match self {
             // A box that has ended is noticed where its end is waited for.
             Self::Box(place) => _ = place.signal(number),
             Self::Unboxed(place) => place.signal(number),
         }
+    }
+
+    fn has_keys(&self) -> bool {
+        terminal().is_some()
     }
 
     async fn write(&self, file: &HomeFile) -> Result<(), Failure> {

@@ -10,7 +10,7 @@ use egress_ca::{Constraints, Root};
 use ipnet::IpNet;
 
 use super::super::Failure;
-use super::super::logging::LogFormat;
+use super::super::logging::{LogFilter, LogFormat};
 use super::dns::DnsAddress;
 use super::listen::{self, ListenAddress, Place};
 use crate::admin::AdminAddress;
@@ -92,7 +92,7 @@ pub struct Args {
         env = "EGRESS_LOG",
         default_value = "info"
     )]
-    pub(super) log: String,
+    pub(super) log: LogFilter,
     /// A file descriptor that is told `LISTEN=ADDRESS` for each listener, `CA=` and the root's certificate in base64, and
     /// then `READY=1`
     #[arg(long, value_name = "N")]

@@ -9,11 +9,11 @@ use anyhow::{Context as _, anyhow};
 use super::Args;
 use super::way::Way;
 use crate::cli::Failure;
-use crate::cli::launching::Chosen;
 use crate::cli::launching::stops::Stops;
 use crate::cli::launching::watch::{AtWork, watch};
+use crate::cli::launching::{Chosen, without_logins};
 use crate::launch::agent::{Agent, HomeFile, Setting};
-use crate::launch::place::local::contents;
+use crate::launch::place::local::contents::terminal;
 use crate::launch::place::smolvm::{
     BUNDLE, Contents, Error, Machine, PROXY, Plan, Reach, WORKSPACE,
 };
@@ -159,8 +159,12 @@ impl AtWork for Machine {
         Self::ended(self).await.map_err(Failure::from)
     }
 
-    fn signal(&self, number: i32) {
+    async fn signal(&self, number: i32) {
         Self::signal(self, number);
+    }
+
+    fn has_keys(&self) -> bool {
+        terminal().is_some()
     }
 
     async fn write(&self, file: &HomeFile) -> Result<(), Failure> {
@@ -297,16 +301,7 @@ fn workspace(path: &Path) -> Result<PathBuf, Failure> {
         let error = anyhow!("{} is no directory", found.display());
         return Err(Failure::usage(error).hint("name a directory with --workspace DIR"));
     }
-    if let Some(secret) = contents::secret_inside(&found) {
-        let error = anyhow!(
-            "the agent would get {}, and {} is in it",
-            found.display(),
-            secret.display()
-        );
-        return Err(
-            Failure::usage(error).hint("name the directory of a project with --workspace DIR")
-        );
-    }
+    without_logins(&found)?;
     Ok(found)
 }
 
