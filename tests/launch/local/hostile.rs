@@ -286,3 +286,51 @@ async fn what_a_box_takes_of_the_machine_is_bounded() {
     let output = host.script(script).await;
     assert_eq!(output.stdout, "stopped\n", "{output:#?}");
 }
+
+#[tokio::test]
+async fn a_standard_descriptor_leads_nowhere_and_shows_nothing_that_was_there_before() {
+    if !has_landlock() {
+        eprintln!("skipped: this kernel has no landlock, or an old one");
+        return;
+    }
+    for user in [User::Own, User::Ordinary] {
+        let host = Host::new(user).await;
+        let fd = "/proc/self/fd";
+        // A directory leads up to the root of the host.
+        let login = "home/.codex/auth.json";
+        let script = format!("cat {fd}/0/{login}; cd {fd}/0 && cat {login}; touch {fd}/0/home/new");
+        let mut command = host.run(["bash", "-c", &script]);
+        let top = host.path("home/..");
+        let output = run(command.stdin(std::fs::File::open(top).expect("a directory"))).await;
+        assert_eq!(output.stdout, "", "{output:#?}");
+        assert!(!host.path("home/new").exists());
+
+        // A file stays what it was opened as.
+        host.write("home/prompt", "prompt\n");
+        host.write("home/log", "before\n");
+        let script = format!(
+            "cat {fd}/1 >&2; echo > {fd}/0; cat; cat < /dev/stdin; echo more >> /dev/stdout"
+        );
+        let mut command = host.run(["bash", "-c", &script]);
+        let log = std::fs::File::options()
+            .append(true)
+            .open(host.path("home/log"));
+        let output = run(command
+            .stdin(std::fs::File::open(host.path("home/prompt")).expect("a file"))
+            .stdout(log.expect("a file")))
+        .await;
+        assert!(!output.stderr.contains("before"), "{output:#?}");
+        let text = |name: &str| std::fs::read_to_string(host.path(name)).expect("a file");
+        assert_eq!(text("home/prompt"), "prompt\n");
+        assert_eq!(
+            text("home/log"),
+            "before\nprompt\nprompt\nmore\n",
+            "{output:#?}"
+        );
+    }
+}
+
+/// Since Linux 5.19, where it is switched on.
+fn has_landlock() -> bool {
+    egress::os::landlock::version() >= 2
+}

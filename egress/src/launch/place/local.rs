@@ -6,6 +6,7 @@
 
 mod channel;
 pub mod contents;
+mod fence;
 mod files;
 pub mod inside;
 mod layout;

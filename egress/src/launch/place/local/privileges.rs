@@ -1,6 +1,7 @@
 //! Entering the namespaces, and giving up all that came with them before the command starts.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::thread::{CapabilitySet, CapabilitySets};
@@ -9,6 +10,7 @@ use seccompiler::{
     SeccompRule, sock_filter,
 };
 
+use super::fence;
 use super::plan::{Failed, Step};
 use crate::os::{self, Namespaces};
 
@@ -88,15 +90,14 @@ const OOM_SCORE: &str = "500";
 const MOST_PROCESSES: u64 = 8192;
 
 /// Gives up every capability for this process and all that come of it, and closes the ways around that.
-pub(super) fn give_up() -> Result<(), Failed> {
+pub(super) fn give_up(input: Option<BorrowedFd<'_>>) -> Result<(), Failed> {
     let failed = |about| move |error: io::Error| Failed::new(Step::Privileges, about, &error);
     drop_capabilities().map_err(failed("capabilities"))?;
     rustix::thread::set_no_new_privs(true).map_err(|error| failed("no_new_privs")(error.into()))?;
     // The agent is the same user, and may neither look into this process nor stop it.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|error| failed("PR_SET_DUMPABLE")(error.into()))?;
-    // Before Linux 6.12 there is nothing of the kind, and the agent can signal the launcher's process group.
-    _ = os::keep_signals_inside();
+    fence::raise(input).map_err(failed("landlock"))?;
     for program in [refusals(), absences()] {
         let program = program.map_err(|error| failed("seccomp")(io::Error::other(error)))?;
         seccompiler::apply_filter(&program)
