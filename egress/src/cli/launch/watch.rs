@@ -69,7 +69,7 @@ pub(super) async fn watch<P: AtWork>(
         }
     };
     let closed = place.close().await;
-    sidecar.stop().await;
+    launching::tell_refusals(&sidecar.stop().await);
     let code = result?;
     closed?;
     Ok(if stopped > 0 { stopped } else { code })

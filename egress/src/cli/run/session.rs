@@ -206,7 +206,7 @@ impl Session {
             }
         };
         self.place.close().await;
-        self.sidecar.stop().await;
+        launching::tell_refusals(&self.sidecar.stop().await);
         result
     }
 
