@@ -13,6 +13,7 @@ pub mod home;
 pub mod login;
 pub mod place;
 pub mod prepare;
+pub mod refusals;
 pub mod resolve;
 pub mod sidecar;
 pub mod variables;

@@ -15,6 +15,7 @@ use crate::config::manifest::{self, Bottle, Template};
 use crate::launch::agent::{self, Agent, Setting};
 #[cfg(target_os = "linux")]
 use crate::launch::place::local::contents::secret_inside;
+use crate::launch::refusals::Refusals;
 use crate::launch::{claim, prepare, resolve, sidecar};
 
 /// A bottle, and the agent that works in it.
@@ -230,6 +231,13 @@ impl From<sidecar::Error> for Failure {
             sidecar::Error::Refused { status, said } => Self::said(&status, said),
             error => Self::runtime(error),
         }
+    }
+}
+
+/// Tells what the sidecar refused, if anything: an agent often says no more than that something failed.
+pub(super) fn tell_refusals(refusals: &Refusals) {
+    if !refusals.is_empty() {
+        eprintln!("note: the sidecar refused {refusals}; --log FILE keeps each with its path");
     }
 }
 

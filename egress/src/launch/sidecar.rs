@@ -23,6 +23,8 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
+use super::refusals::Refusals;
+
 /// What a sidecar is started with.
 #[derive(Debug)]
 pub struct Start<'a> {
@@ -143,8 +145,8 @@ impl Sidecar {
         }
     }
 
-    /// Stops it: what is under way in it has lost its client.
-    pub async fn stop(mut self) {
+    /// Stops it: what is under way in it has lost its client. Returns what it refused.
+    pub async fn stop(mut self) -> Refusals {
         drop(self.slots);
         if tokio::time::timeout(STOPPING, self.child.wait())
             .await
@@ -152,6 +154,9 @@ impl Sidecar {
         {
             _ = self.child.kill().await;
         }
+        // Its last lines may be in the pipe yet.
+        _ = tokio::time::timeout(STOPPING, self.logging).await;
+        self.log.refusals()
     }
 }
 
@@ -277,7 +282,9 @@ async fn readiness(stdout: ChildStdout) -> Option<Ready> {
 async fn follow(stderr: ChildStderr, log: Log) {
     let mut lines = BufReader::new(stderr).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        log.add(line);
+        if let Some(error) = log.add(line) {
+            eprintln!("warning: the sidecar's log is not written any more: {error}");
+        }
     }
 }
 
@@ -289,6 +296,7 @@ struct Log(Arc<Mutex<Kept>>);
 struct Kept {
     file: Option<File>,
     last: VecDeque<String>,
+    refusals: Refusals,
 }
 
 impl Log {
@@ -304,19 +312,33 @@ impl Log {
                 })
         };
         let file = path.map(open).transpose()?;
-        let last = VecDeque::new();
-        Ok(Self(Arc::new(Mutex::new(Kept { file, last }))))
+        Ok(Self(Arc::new(Mutex::new(Kept {
+            file,
+            last: VecDeque::new(),
+            refusals: Refusals::default(),
+        }))))
     }
 
-    fn add(&self, line: String) {
+    /// Adds a line. Where the file takes none any more, such as on a full disk, that is returned once, and the agent
+    /// works on.
+    fn add(&self, line: String) -> Option<io::Error> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(file) = &mut kept.file {
-            _ = writeln!(file, "{line}");
+        let file = kept.file.as_mut();
+        let failed = file.and_then(|file| file.write_all(format!("{line}\n").as_bytes()).err());
+        if failed.is_some() {
+            kept.file = None;
         }
+        kept.refusals.note(&line);
         if kept.last.len() == KEPT_LINES {
             kept.last.pop_front();
         }
         kept.last.push_back(line);
+        failed
+    }
+
+    fn refusals(&self) -> Refusals {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.refusals.clone()
     }
 
     fn text(&self) -> String {

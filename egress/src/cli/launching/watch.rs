@@ -70,7 +70,7 @@ pub(in crate::cli) async fn watch<P: AtWork>(
         }
     };
     let closed = place.close().await;
-    sidecar.stop().await;
+    super::tell_refusals(&sidecar.stop().await);
     let code = result?;
     closed?;
     Ok(code)
