@@ -63,8 +63,8 @@ const EXAMPLES: &str = "\
 Examples:
   egress run codex                                        # your Codex login, in a box, in this directory
   egress run codex -- exec \"fix the tests\"
-  egress run --manifest bottle.yaml -- codex exec \"fix the tests\"
-  egress run --manifest bottle.yaml --bottle dev --ro-bind ~/.rustup --env RUST_LOG -- bash
+  egress run --manifest ~/bottle.yaml -- codex exec \"fix the tests\"
+  egress run --manifest ~/bottle.yaml --bottle dev --ro-bind ~/.rustup --env RUST_LOG -- bash
 
 Exit status: that of the command; 128 and the signal's number where a signal ended it; 2 and 3 as everywhere where the
 command was not started, and 3 where its sidecar ended before it did.";

@@ -48,7 +48,7 @@ pub struct Sidecar {
     certificate: CertificateDer<'static>,
     addresses: Vec<String>,
     log: Log,
-    logging: JoinHandle<()>,
+    logging: Option<JoinHandle<()>>,
 }
 
 impl Sidecar {
@@ -102,7 +102,7 @@ impl Sidecar {
                 certificate: ready.certificate,
                 addresses: ready.addresses,
                 log,
-                logging,
+                logging: Some(logging),
             }),
             Ok(None) => {
                 let status = child.wait().await.map_err(Error::Spawn)?;
@@ -138,7 +138,9 @@ impl Sidecar {
     /// Waits until it ends, which it does by itself only where something is wrong.
     pub async fn ended(&mut self) -> Ended {
         let status = self.child.wait().await;
-        _ = (&mut self.logging).await;
+        if let Some(logging) = self.logging.take() {
+            _ = logging.await;
+        }
         Ended {
             status: status.ok(),
             said: self.log.text(),
@@ -146,17 +148,23 @@ impl Sidecar {
     }
 
     /// Stops it: what is under way in it has lost its client. Returns what it refused.
-    pub async fn stop(mut self) -> Refusals {
-        drop(self.slots);
-        if tokio::time::timeout(STOPPING, self.child.wait())
-            .await
-            .is_err()
-        {
-            _ = self.child.kill().await;
+    pub async fn stop(self) -> Refusals {
+        let Self {
+            mut child,
+            slots,
+            log,
+            logging,
+            ..
+        } = self;
+        drop(slots);
+        if tokio::time::timeout(STOPPING, child.wait()).await.is_err() {
+            _ = child.kill().await;
         }
-        // Its last lines may be in the pipe yet.
-        _ = tokio::time::timeout(STOPPING, self.logging).await;
-        self.log.refusals()
+        if let Some(logging) = logging {
+            // Its last lines may be in the pipe yet.
+            _ = tokio::time::timeout(STOPPING, logging).await;
+        }
+        log.refusals()
     }
 }
 

@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use crate::harness::clients::{Output, run, system};
+use crate::harness::clients::{Output, Running, run, system};
+use crate::harness::within;
 use crate::launch::host::{Host, User};
 
 /// The system's own, which is in every box.
@@ -196,7 +197,8 @@ async fn nothing_that_the_agent_can_change_decides_what_runs_or_is_written_outsi
     let victim = host.path("home/.bashrc");
     std::fs::write(&victim, "").expect("a file");
     symlink(&victim, host.project().join("egress.log")).expect("a link");
-    symlink(host.path("run"), host.project().join("out")).expect("a link");
+    std::fs::create_dir(host.path("home/private")).expect("a directory");
+    symlink(host.path("home/private"), host.project().join("out")).expect("a link");
     host.write("home/project/token", "a-token-of-the-operator");
     host.write(
         "home/project/give.sh",
@@ -211,7 +213,9 @@ async fn nothing_that_the_agent_can_change_decides_what_runs_or_is_written_outsi
         ("--log", "out/egress.log", "log"),
         ("--admin", "unix:admin.sock", "admin"),
         ("--upstream-ca", "ca.pem", "certificate"),
-        ("--bind", "out", "cannot be given"),
+        ("--bind", "out", "leads to"),
+        ("--ro-bind", "out", "leads to"),
+        ("--home", "out", "leads to"),
     ] {
         let mut command = host.egress(["run"]);
         if option != "--manifest" {
@@ -234,41 +238,58 @@ async fn nothing_that_the_agent_can_change_decides_what_runs_or_is_written_outsi
 }
 
 #[tokio::test]
-async fn a_manifest_in_the_workspace_can_be_read_there_and_neither_changed_nor_replaced() {
+async fn a_manifest_in_a_directory_of_the_workspace_can_be_neither_changed_nor_replaced() {
     for user in [User::Own, User::Ordinary] {
         let host = Host::new(user).await;
         std::fs::create_dir_all(host.project().join("a/b")).expect("a directory");
         host.write("home/project/a/b/bottle.yaml", host.manifest());
         host.write("home/project/a/beside", "");
         host.give("home/project");
-        let script = "cat a/b/bottle.yaml; exec 2>/dev/null; echo x >> a/b/bottle.yaml || echo 1; rm -f a/b/bottle.yaml || echo 2; \
-             mv a/b/bottle.yaml y || echo 3; mv a/b c || echo 4; mv a c || echo 5; cp /etc/hosts a/b/new && \
-             mv a/b/new a/b/bottle.yaml || echo 6; ln -f /etc/hosts a/b/bottle.yaml || echo 7; chmod 777 a/b/bottle.yaml || echo 8; \
-             mv a/beside a/moved && touch a/b/other && echo the rest is writable";
+        let script = "cat a/b/bottle.yaml; exec 2>/dev/null; echo x >> a/b/bottle.yaml || echo 1; \
+             rm -f a/b/bottle.yaml || echo 2; mv a/b/bottle.yaml y || echo 3; mv a/b c || echo 4; mv a c || echo 5; \
+             touch a/b/new || echo 6; ln -f /etc/hosts a/b/bottle.yaml || echo 7; chmod 777 a/b/bottle.yaml || echo 8; \
+             mv a/beside a/moved && echo the rest is writable; touch started; \
+             until [ -e renewed ]; do sleep 0.01; done; echo x >> a/b/bottle.yaml || echo 9; rm -f a/b/bottle.yaml || echo 10";
         let run_it = |command: [&str; 3]| {
             let mut run_it = host.egress(["run", "-m", "a/b/bottle.yaml", "--"]);
             run_it.args(command);
             run_it
         };
-        let output = run(&mut run_it(["bash", "-c", script])).await.success();
-        let expected = format!(
-            "{}1\n2\n3\n4\n5\n6\n7\n8\nthe rest is writable\n",
-            host.manifest()
+        let running = Running::spawn(&mut run_it(["bash", "-c", script]));
+        within("start", async {
+            while !host.project().join("started").exists() {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        // As editors save: what is mounted must not go with the file that it is mounted on.
+        host.write("home/project/a/b/bottle.new", host.manifest());
+        let (new, old) = (
+            "home/project/a/b/bottle.new",
+            "home/project/a/b/bottle.yaml",
         );
-        assert_eq!(output.stdout, expected, "{output:#?}");
-        assert!(
-            output
-                .stderr
-                .contains("bottle.yaml is in the workspace: the agent can read it"),
+        std::fs::rename(host.path(new), host.path(old)).expect("it is replaced");
+        host.write("home/project/renewed", "");
+        let output = running.finish().await;
+        let numbers = "1\n2\n3\n4\n5\n6\n7\n8\nthe rest is writable\n9\n10\n";
+        assert_eq!(
+            output.stdout,
+            format!("{}{numbers}", host.manifest()),
             "{output:#?}"
         );
-        assert!(host.project().join("a/moved").exists());
+        assert!(
+            output.stderr.contains("a/b is in the workspace"),
+            "{output:#?}"
+        );
 
         let program = host.manifest().replace("GH_PAT", "\"cmd:gh auth token\"");
         host.write("home/project/a/b/bottle.yaml", program);
-        let output = run(&mut run_it(["touch", "started", "now"])).await;
+        let output = run(&mut run_it(["touch", "late", "now"])).await;
         assert_refused(&output, "has a program run on this machine");
-        assert!(!host.project().join("started").exists());
+        host.write("home/project/bottle.yaml", host.manifest());
+        let mut at_the_top = host.egress(["run", "-m", "bottle.yaml", "--", "touch", "late"]);
+        assert_refused(&run(&mut at_the_top).await, "in reach of the agent");
+        assert!(!host.project().join("late").exists());
     }
 }
 
@@ -309,7 +330,7 @@ async fn a_standard_descriptor_leads_nowhere_and_shows_nothing_that_was_there_be
         host.write("home/prompt", "prompt\n");
         host.write("home/log", "before\n");
         let script = format!(
-            "cat {fd}/1 >&2; echo > {fd}/0; cat; cat < /dev/stdin; echo more >> /dev/stdout"
+            "cat < {fd}/1 >&2; echo > {fd}/0; cat; cat < /dev/stdin; echo more >> /dev/stdout"
         );
         let mut command = host.run(["bash", "-c", &script]);
         let log = std::fs::File::options()

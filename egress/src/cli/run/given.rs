@@ -24,7 +24,7 @@ pub(super) struct Given {
     pub(super) home: Option<PathBuf>,
     /// What else it gets, and whether it may write there.
     pub(super) more: Vec<(PathBuf, bool)>,
-    /// Files of the operator's that are in reach of the agent, which it cannot change or replace.
+    /// Directories of the operator's in reach of the agent, in which it can change nothing.
     pub(super) pinned: Vec<PathBuf>,
     writable: Vec<PathBuf>,
     readable: Vec<PathBuf>,
@@ -42,26 +42,31 @@ impl Given {
             more: more(args)?,
             pinned: Vec::new(),
             writable: Vec::new(),
-            readable: args
-                .ro_bind
-                .iter()
-                .flat_map(|path| path.canonicalize())
-                .collect(),
+            readable: Vec::new(),
             is_boxed: !args.no_box,
         };
-        let binds = args.bind.iter().flat_map(|path| path.canonicalize());
         given.writable.push(given.workspace.clone());
         given.writable.extend(given.home.clone());
-        given.writable.extend(binds);
+        for (path, writable) in &given.more {
+            let list = if *writable {
+                &mut given.writable
+            } else {
+                &mut given.readable
+            };
+            list.push(path.clone());
+        }
         if !given.is_boxed {
             return Ok(given);
         }
         let runtime = claim::directory_of_all(host);
         let runtime = real_parent(&runtime);
-        let named = [Some(workspace), args.home.as_deref()];
+        // Each as it was named, beside what that led to when it was looked up for the box.
         let more = args.ro_bind.iter().chain(&args.bind).map(PathBuf::as_path);
-        for path in named.into_iter().flatten().chain(more) {
-            if let Some(why) = given.shared().refusal(path, runtime.as_deref()) {
+        let more = more.zip(given.more.iter().map(|(real, _)| real));
+        let home = args.home.as_deref().zip(given.home.as_ref());
+        let all = [(workspace, &given.workspace)].into_iter().chain(home);
+        for (path, real) in all.chain(more) {
+            if let Some(why) = given.shared().refusal(path, real, runtime.as_deref()) {
                 let error = anyhow!("{} cannot be given to the agent: {why}", path.display());
                 return Err(Failure::usage(error)
                     .hint("name a directory of a project, or one that is made for the agent"));
@@ -75,7 +80,7 @@ impl Given {
     pub(super) fn notes(&self) -> impl Iterator<Item = String> {
         self.pinned.iter().map(|path| {
             let path = path.display();
-            format!("{path} is in the workspace: the agent can read it, and cannot change it now")
+            format!("{path} is in the workspace, and read-only to the agent for this run")
         })
     }
 
@@ -97,8 +102,11 @@ impl Given {
             ("the agents file", args.agents.as_ref()),
         ] {
             if let Some(path) = path.filter(|path| self.shared().decides(path)) {
-                let real = plain(path).ok_or_else(|| in_reach(what, path))?;
-                self.pinned.push(real);
+                let directory = plain(path).and_then(|real| Some(real.parent()?.to_owned()));
+                let below = |path: &PathBuf| !self.writable.contains(path);
+                let directory = directory.filter(below);
+                self.pinned
+                    .push(directory.ok_or_else(|| in_reach(what, path))?);
             }
         }
         let files = [
@@ -166,7 +174,9 @@ impl Given {
         let program = words
             .first()
             .and_then(|program| find_program(program, &path));
-        let files = words.iter().skip(1).map(PathBuf::from);
+        // One that cannot be run today may be tomorrow.
+        let named = words.iter().take(1).filter(|program| program.contains('/'));
+        let files = named.chain(words.iter().skip(1)).map(PathBuf::from);
         let files = files.filter(|path| path.symlink_metadata().is_ok());
         for path in program.into_iter().chain(files) {
             if self.shared().decides(&path) {
@@ -192,7 +202,8 @@ fn in_reach(what: &str, path: &Path) -> Failure {
     Failure::usage(error).hint(KEEP_OUTSIDE)
 }
 
-const KEEP_OUTSIDE: &str = "keep it outside of the workspace and of what else the agent is given, for instance in ~/.config/egress";
+const KEEP_OUTSIDE: &str = "keep it outside of the workspace and of what else the agent is given, for instance in ~/.config/egress; \
+     a manifest without programs may stand in a directory of its own below the workspace";
 
 /// A path without symbolic links, where it has none.
 fn plain(path: &Path) -> Option<PathBuf> {

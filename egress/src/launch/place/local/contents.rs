@@ -20,7 +20,7 @@ pub struct Contents {
     pub home: Option<PathBuf>,
     /// Further directories and files of the host, with whether the agent may write there.
     pub more: Vec<(PathBuf, bool)>,
-    /// Files of the host in those directories that the agent can neither change nor replace.
+    /// Directories in those of the host in which the agent can change nothing.
     pub pinned: Vec<PathBuf>,
     /// The files of its home.
     pub files: Vec<HomeFile>,

@@ -79,7 +79,7 @@ pub(super) struct Wanted<'a> {
     pub(super) workspace: &'a Path,
     /// All directories that the agent may write to, without symbolic links.
     pub(super) writable: &'a [PathBuf],
-    /// Files in there that it can neither change nor replace.
+    /// Directories in there in which it can change nothing.
     pub(super) pinned: &'a [PathBuf],
     /// The user's home, which stays outside.
     pub(super) home: Option<&'a Path>,
@@ -112,8 +112,8 @@ impl Layout {
             layout.add(path, *access);
         }
         layout.add(wanted.workspace, Access::ReadWrite);
-        for file in wanted.pinned {
-            layout.pin(file, wanted.writable);
+        for directory in wanted.pinned {
+            layout.pin(directory, wanted.writable);
         }
         layout.sort();
         layout
@@ -137,10 +137,11 @@ impl Layout {
         });
     }
 
-    /// Makes a file read-only, and every directory between it and the one that the agent may write to a mount of its own,
-    /// which cannot be renamed to put another in its place (rename(2), EBUSY).
-    fn pin(&mut self, file: &Path, writable: &[PathBuf]) {
-        let Some(tree) = writable.iter().find(|tree| file.starts_with(tree)) else {
+    /// Makes a directory read-only, and every one between it and that which the agent may write to a mount of its own, which
+    /// cannot be renamed to put another in its place (rename(2), EBUSY). A file would not do: its mount goes with it when
+    /// somebody outside replaces it.
+    fn pin(&mut self, directory: &Path, writable: &[PathBuf]) {
+        let Some(tree) = writable.iter().find(|tree| directory.starts_with(tree)) else {
             return;
         };
         let pinned = |path: &Path, access| Bind {
@@ -149,10 +150,13 @@ impl Layout {
             access,
             pinned: true,
         };
-        let between = file.ancestors().skip(1).take_while(|path| *path != tree);
+        let between = directory
+            .ancestors()
+            .skip(1)
+            .take_while(|path| *path != tree);
         self.binds
             .extend(between.map(|path| pinned(path, Access::ReadWrite)));
-        self.binds.push(pinned(file, Access::ReadOnly));
+        self.binds.push(pinned(directory, Access::ReadOnly));
     }
 
     /// Puts parents before children, and drops what a parent brings along.

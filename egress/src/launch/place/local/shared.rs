@@ -32,16 +32,16 @@ impl Shared<'_> {
         self.decides(path) || path.canonicalize().is_ok_and(in_sight)
     }
 
-    /// Whether a path is inside, or would be if it were there.
+    /// Whether a path is in another directory that the agent has in any case.
     fn holds(&self, real: &Path) -> bool {
-        self.writable.iter().any(|tree| real.starts_with(tree))
+        let holds = |tree: &PathBuf| tree != real && real.starts_with(tree);
+        self.writable.iter().any(holds)
     }
 
-    /// Why a path may not be given to the agent: `None` where it may.
-    pub fn refusal(&self, path: &Path, runtime: Option<&Path>) -> Option<String> {
-        let real = path.canonicalize().ok()?;
+    /// Why a path may not be given to the agent that is `real` without symbolic links: `None` where it may.
+    pub fn refusal(&self, path: &Path, real: &Path, runtime: Option<&Path>) -> Option<String> {
         let shown = real.display();
-        if let Some(own) = OWN.iter().find(|own| Path::new(own).starts_with(&real)) {
+        if let Some(own) = OWN.iter().find(|own| Path::new(own).starts_with(real)) {
             return Some(format!("the box has {own} of its own, which is in {shown}"));
         }
         if let Some(kernel) = KERNEL.iter().find(|kernel| real.starts_with(kernel)) {
@@ -49,13 +49,13 @@ impl Shared<'_> {
                 "the box has {kernel} of its own, and {shown} is in it"
             ));
         }
-        if runtime.is_some_and(|runtime| real.starts_with(runtime) || runtime.starts_with(&real)) {
+        if runtime.is_some_and(|runtime| real.starts_with(runtime) || runtime.starts_with(real)) {
             return Some(format!("the launcher keeps its own files in {shown}"));
         }
-        if let Some(home) = home().filter(|home| home.starts_with(&real)) {
+        if let Some(home) = home().filter(|home| home.starts_with(real)) {
             return Some(format!("your home {} is in {shown}", home.display()));
         }
-        (self.decides(path) && !self.holds(&real)).then(|| {
+        (self.decides(path) && !self.holds(real)).then(|| {
             format!(
                 "{} is in a directory that the agent can write to, and leads to {shown}",
                 path.display()
@@ -198,12 +198,14 @@ mod tests {
             "/usr",
             "/etc/ssl",
         ] {
-            assert!(none.refusal(Path::new(own), None).is_some(), "{own}");
+            let own = Path::new(own);
+            assert!(none.refusal(own, own, None).is_some(), "{}", own.display());
         }
         let (_kept, top) = tree();
-        assert_eq!(none.refusal(&top.join("work"), None), None);
+        let work = top.join("work");
+        assert_eq!(none.refusal(&work, &work, None), None);
         for near in [top.clone(), top.join("work"), top.join("work/sub")] {
-            assert!(none.refusal(&near, Some(&top.join("work"))).is_some());
+            assert!(none.refusal(&near, &near, Some(&work)).is_some());
         }
     }
 
@@ -212,12 +214,19 @@ mod tests {
         let (_kept, top) = tree();
         symlink(top.join("secret"), top.join("work/out")).expect("made");
         symlink("sub", top.join("work/in")).expect("made");
-        let writable = [top.join("work")];
+        // What a link leads to is writable itself once it is given.
+        let writable = [top.join("work"), top.join("secret")];
         let shared = Shared {
             writable: &writable,
             readable: &[],
         };
-        assert!(shared.refusal(&top.join("work/out"), None).is_some());
-        assert_eq!(shared.refusal(&top.join("work/in"), None), None);
+        let refusal = |name: &str| {
+            let path = top.join(name);
+            let real = path.canonicalize().expect("it is there");
+            shared.refusal(&path, &real, None)
+        };
+        assert!(refusal("work/out").is_some());
+        assert_eq!(refusal("work/in"), None);
+        assert_eq!(refusal("secret"), None);
     }
 }
