@@ -1,6 +1,8 @@
 //! What `egress run` and `egress launch` share: which bottle and agent are meant, and how a launch's errors are told.
 
 #[cfg(target_os = "linux")]
+pub(super) mod reach;
+#[cfg(target_os = "linux")]
 pub(super) mod stops;
 #[cfg(target_os = "linux")]
 pub(super) mod watch;

@@ -8,8 +8,10 @@ use std::process::ExitCode;
 use anyhow::{Context as _, anyhow};
 
 use super::super::Failure;
+use super::super::launching::reach::keep_out_of_workspace;
 use super::super::launching::stops::Stops;
 use super::super::launching::{self, Chosen};
+use crate::launch::Host;
 use crate::launch::place::docker::Error;
 
 /// Arguments of `egress launch docker`.
@@ -63,8 +65,8 @@ pub struct Args {
 pub(super) const EXAMPLES: &str = "\
 Examples:
   egress launch docker codex --image my/codex                 # your Codex login, and this directory as /workspace
-  egress launch docker --manifest bottle.yaml --image my/agent -- codex exec \"fix the tests\"
-  egress launch docker -m bottle.yaml -i debian:12 --user root --agent-home /root -- bash
+  egress launch docker --manifest ~/bottle.yaml --image my/agent -- codex exec \"fix the tests\"
+  egress launch docker -m ~/bottle.yaml -i debian:12 --user root --agent-home /root -- bash
 
 Meanwhile: docker exec egress-BOTTLE-sidecar /egress status
 
@@ -97,6 +99,12 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         .with_context(|| format!("cannot find {}", workspace.display()))
         .map_err(Failure::usage)?;
     launching::without_logins(&workspace)?;
+    let files = [
+        ("the manifest", args.manifest.as_ref()),
+        ("the agents file", args.agents.as_ref()),
+        ("the sidecar's log", args.log.as_ref()),
+    ];
+    keep_out_of_workspace(&workspace, &files, &chosen, &Host::this())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

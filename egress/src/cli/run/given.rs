@@ -9,10 +9,8 @@ use anyhow::{Context as _, anyhow};
 use super::Args;
 use crate::admin::AdminAddress;
 use crate::cli::Failure;
+use crate::cli::launching::reach::{Trust, in_reach, keep_out_of};
 use crate::cli::launching::{Chosen, without_logins};
-use crate::config::render::TokenRef;
-use crate::credential::codex;
-use crate::launch::place::local::contents::find_program;
 use crate::launch::place::local::shared::Shared;
 use crate::launch::{Host, claim};
 
@@ -126,64 +124,17 @@ impl Given {
         Ok(())
     }
 
-    /// What the bottle and the agent name: programs that are run, files whose contents go to the sidecar or to the agent.
+    /// What the bottle and the agent name.
     pub(super) fn keep_out_of(&self, chosen: &Chosen, host: &Host<'_>) -> Result<(), Failure> {
         if !self.is_boxed {
             return Ok(());
         }
-        for slot in chosen.bottle.render()?.slots {
-            match &slot.reference {
-                TokenRef::Variable(_) => {}
-                TokenRef::File(path) => {
-                    let path = host.expand(path).unwrap_or_else(|| path.clone());
-                    if self.shared().shows(&path) {
-                        return Err(in_reach("a credential", &path));
-                    }
-                }
-                TokenRef::Command(_) if !self.pinned.is_empty() => {
-                    let error = anyhow!(
-                        "the manifest is in the workspace, where another agent could have written it, and has a program \
-                         run on this machine ({})",
-                        slot.reference
-                    );
-                    return Err(Failure::usage(error).hint(KEEP_OUTSIDE));
-                }
-                TokenRef::Command(words) => self.keep_out_command(words)?,
-                TokenRef::CodexHost => {
-                    if let Some(path) = codex::locate(host.env)
-                        .ok()
-                        .filter(|path| self.shared().shows(path))
-                    {
-                        return Err(in_reach("the host's Codex login", &path));
-                    }
-                }
-            }
-        }
-        for source in chosen.sources() {
-            let path = host.expand(source).unwrap_or_else(|| source.to_owned());
-            if self.shared().decides(&path) {
-                return Err(in_reach("a file that is copied for the agent", &path));
-            }
-        }
-        Ok(())
-    }
-
-    /// The program, and the files among its arguments, such as the script of an interpreter.
-    fn keep_out_command(&self, words: &[String]) -> Result<(), Failure> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let program = words
-            .first()
-            .and_then(|program| find_program(program, &path));
-        // One that cannot be run today may be tomorrow.
-        let named = words.iter().take(1).filter(|program| program.contains('/'));
-        let files = named.chain(words.iter().skip(1)).map(PathBuf::from);
-        let files = files.filter(|path| path.symlink_metadata().is_ok());
-        for path in program.into_iter().chain(files) {
-            if self.shared().decides(&path) {
-                return Err(in_reach("what gives a credential", &path));
-            }
-        }
-        Ok(())
+        let trust = if self.pinned.is_empty() {
+            Trust::Whole
+        } else {
+            Trust::NoPrograms
+        };
+        keep_out_of(&self.shared(), trust, chosen, host)
     }
 }
 
@@ -193,17 +144,6 @@ fn more(args: &Args) -> Result<Vec<(PathBuf, bool)>, Failure> {
     let read = args.ro_bind.iter().map(with(false));
     read.chain(args.bind.iter().map(with(true))).collect()
 }
-
-fn in_reach(what: &str, path: &Path) -> Failure {
-    let error = anyhow!(
-        "{what}, {}, is in reach of the agent, which could change it or put a link in its place",
-        path.display()
-    );
-    Failure::usage(error).hint(KEEP_OUTSIDE)
-}
-
-const KEEP_OUTSIDE: &str = "keep it outside of the workspace and of what else the agent is given, for instance in ~/.config/egress; \
-     a manifest without programs may stand in a directory of its own below the workspace";
 
 /// A path without symbolic links, where it has none.
 fn plain(path: &Path) -> Option<PathBuf> {

@@ -9,6 +9,7 @@ use anyhow::{Context as _, anyhow};
 use super::Args;
 use super::way::Way;
 use crate::cli::Failure;
+use crate::cli::launching::reach::keep_out_of_workspace;
 use crate::cli::launching::stops::Stops;
 use crate::cli::launching::watch::{AtWork, watch};
 use crate::cli::launching::{Chosen, without_logins};
@@ -75,6 +76,12 @@ impl Session {
             args.agents.as_deref(),
         )?;
         let host = Host::this();
+        let files = [
+            ("the manifest", args.manifest.as_ref()),
+            ("the agents file", args.agents.as_ref()),
+            ("the sidecar's log", args.log.as_ref()),
+        ];
+        keep_out_of_workspace(workspace, &files, &chosen, &host)?;
         let prepared = Prepared::new(&chosen.bottle, &host)?;
         let directory = prepared.directory().to_owned();
         let name = args
