@@ -79,6 +79,7 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
+  egress run codex                      # in a box on this machine, with your login, which stays out
   egress check routes.yaml
   EGRESS_TOKEN_0=... egress serve -r routes.yaml
   eval \"$(egress env --proxy http://127.0.0.1:8080 -r routes.yaml)\"
@@ -309,9 +310,13 @@ mod tests {
     }
 
     #[test]
-    fn every_command_has_examples_and_none_is_hidden() {
+    fn every_command_has_examples_that_no_terminal_breaks_and_none_is_hidden() {
         let mut pending = vec![Cli::command()];
         while let Some(command) = pending.pop() {
+            let after = command.get_after_help().map(ToString::to_string);
+            for line in after.iter().flat_map(|text| text.lines()) {
+                assert!(line.len() <= 100, "{}: {line}", command.get_name());
+            }
             assert!(!command.is_hide_set(), "{}", command.get_name());
             if command.has_subcommands() {
                 pending.extend(command.get_subcommands().cloned());

@@ -61,13 +61,16 @@ pub struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  egress run codex                                        # your Codex login, in a box, in this directory
+  egress run codex                           # your Codex login, in a box, in this directory
   egress run codex -- exec \"fix the tests\"
   egress run --manifest bottle.yaml -- codex exec \"fix the tests\"
   egress run --manifest bottle.yaml --bottle dev --ro-bind ~/.rustup --env RUST_LOG -- bash
 
-Exit status: that of the command; 128 and the signal's number where a signal ended it; 2 and 3 as everywhere where the
-command was not started, and 3 where its sidecar ended before it did.";
+Without a manifest, only Codex has a credential: that of your login. At the end, one line on stderr
+says what the sidecar refused, if anything.
+
+Exit status: that of the command; 128 and the signal's number where a signal ended it; 2 (usage or
+configuration) or 3 where it was not started, and 3 where its sidecar ended before it did.";
 
 /// Runs the command.
 ///
