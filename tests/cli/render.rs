@@ -67,7 +67,7 @@ fn a_bottle_has_to_be_named_where_there_are_several() {
     let bottle = with(TWO);
     bottle
         .egress(&render(&[]))
-        .refused(2, "name one of them: dev, ops, demo");
+        .refused(2, "name one of them with --bottle: dev, ops, demo");
     bottle
         .egress(&render(&["-b", "dve"]))
         .refused(2, "did you mean `dev`?");

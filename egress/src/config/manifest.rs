@@ -79,7 +79,7 @@ impl Manifest {
                 [] => Err(self.fault("the manifest has no bottles", "write `bottles: {dev: {}}`")),
                 several => Err(self.fault(
                     format!("the manifest has {} bottles", several.len()),
-                    format!("name one of them: {}", listed(&self.names())),
+                    format!("name one of them with --bottle: {}", listed(&self.names())),
                 )),
             };
         };

@@ -261,7 +261,7 @@ fn a_bottle_that_is_not_there_is_told_with_the_names_there_are() {
     let manifest = good(SEVERAL);
     let told = |name| manifest.bottle(name).expect_err("a fault").to_string();
     assert!(
-        told(None).contains("name one of them: dev, ops, 3, demo, third"),
+        told(None).contains("name one of them with --bottle: dev, ops, 3, demo, third"),
         "{}",
         told(None)
     );
