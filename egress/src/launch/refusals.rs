@@ -123,8 +123,8 @@ mod tests {
         ]);
         assert_eq!(
             refusals.to_string(),
-            "5 requests: other.test 2 (host_not_allowed), api.test:80 1 (port_not_allowed), \
-             api.test 1 (path_not_allowed), other.test 1 (name lookup)"
+            "5 requests: other.test 2 (host_not_allowed), api.test 1 (path_not_allowed), \
+             api.test:80 1 (port_not_allowed), other.test 1 (name lookup)"
         );
         assert!(of(&[]).is_empty());
     }
@@ -137,10 +137,21 @@ mod tests {
         assert_eq!(refusals.to_string(), "1 request: a.test 1 (bad_target)");
         for host in ["\u{1b}[2J", "a\u{9b}b", "\u{202e}x"] {
             let told = of(&[line("GET", host, "/", "denied", "bad_target")]).to_string();
-            assert!(told.chars().all(|c| c.is_ascii_graphic() || c == ' '), "{told}");
+            assert!(
+                told.chars().all(|c| c.is_ascii_graphic() || c == ' '),
+                "{told}"
+            );
         }
         let many: Vec<_> = (0..2 * MOST_KEPT)
-            .map(|n| line("GET", &format!("{n}.test:443"), "/", "denied", "host_not_allowed"))
+            .map(|n| {
+                line(
+                    "GET",
+                    &format!("{n}.test:443"),
+                    "/",
+                    "denied",
+                    "host_not_allowed",
+                )
+            })
             .collect();
         let refusals = of(&many);
         assert_eq!(refusals.counts.len(), MOST_KEPT);

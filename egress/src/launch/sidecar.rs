@@ -128,8 +128,10 @@ impl Sidecar {
         {
             _ = self.child.kill().await;
         }
-        // Its last lines may be in the pipe yet.
-        _ = tokio::time::timeout(STOPPING, self.logging).await;
+        // Its last lines may be in the pipe yet, unless its end was waited for already.
+        if !self.logging.is_finished() {
+            _ = tokio::time::timeout(STOPPING, self.logging).await;
+        }
         self.log.refusals()
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Args;
-use super::given::{canonical, is_installed, workspace};
+use super::given::{home, is_installed, workspace};
 use super::stops::Stops;
 use crate::cli::Failure;
 use crate::cli::launching::{self, Chosen};
@@ -29,7 +29,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     // Before any other thread runs, and before anything is started.
     crate::os::keep_descriptors().map_err(Failure::runtime)?;
     let workspace = workspace(&args)?;
-    let home = args.home.as_deref().map(canonical).transpose()?;
+    let home = home(&args, &Host::this())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -40,10 +40,16 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
             ready = Ready::new(&args, &workspace, home.as_deref()) => ready?,
             number = stops.next() => return Ok(128 + number),
         };
+        let session = tokio::select! {
+            biased;
+            // The command may not have been there yet to get it.
+            number = stops.next() => return Ok(128 + number),
+            session = ready.start() => session?,
+        };
         // From here on a signal is the command's.
-        ready.start().await?.watch(stops).await
+        session.watch(stops).await
     });
-    runtime.shutdown_background();
+    launching::ends(runtime);
     result.map(|code| u8::try_from(code).unwrap_or(u8::MAX).into())
 }
 
@@ -74,7 +80,7 @@ impl Ready {
         )?;
         chosen.needs_command(&args.command)?;
         let host = Host::this();
-        let prepared = Prepared::new(&chosen.bottle, &host)?;
+        let prepared = launching::prepared(&chosen).await?;
         let (opened, sockets) = if args.no_box {
             (None, Sockets::new())
         } else {
@@ -141,8 +147,9 @@ impl Ready {
             }
             Waiting::Unboxed(home, bundle) => {
                 eprintln!("warning: {}", unboxed::WARNING);
+                let program = self.contents.command.first().cloned().unwrap_or_default();
                 let started = Unboxed::start(self.contents, &home, &bundle)
-                    .context("the command does not start")
+                    .with_context(|| format!("{program} does not start"))
                     .map_err(Failure::runtime);
                 Place::Unboxed(started?)
             }

@@ -10,7 +10,7 @@ use super::Args;
 use super::way::Way;
 use crate::cli::Failure;
 use crate::cli::launch::watch::{AtWork, Stops, watch};
-use crate::cli::launching::Chosen;
+use crate::cli::launching::{Chosen, ends, given_variables, prepared};
 use crate::launch::agent::{Agent, HomeFile, Setting};
 use crate::launch::place::local::contents;
 use crate::launch::place::smolvm::{
@@ -52,7 +52,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         } = ready;
         watch(machine, sidecar, &prepared, &agent, stops).await
     });
-    runtime.shutdown_background();
+    ends(runtime);
     result.map(|code| u8::try_from(code).unwrap_or(u8::MAX).into())
 }
 
@@ -74,7 +74,7 @@ impl Session {
             args.agents.as_deref(),
         )?;
         let host = Host::this();
-        let prepared = Prepared::new(&chosen.bottle, &host)?;
+        let prepared = prepared(&chosen).await?;
         let directory = prepared.directory().to_owned();
         let name = args
             .name
@@ -247,15 +247,7 @@ impl Args {
         };
         environment.extend(found.into_iter().map(|(name, value)| (name.into(), value)));
         environment.extend(agent.environment.iter().cloned());
-        for given in &self.env {
-            match given.split_once('=') {
-                Some((name, value)) if !name.is_empty() => {
-                    environment.push((name.into(), value.into()))
-                }
-                Some(_) => return Err(Failure::usage(anyhow!("--env {given:?} has no name"))),
-                None => environment.extend(text(given).map(|value| (given.clone(), value))),
-            }
-        }
+        environment.extend(given_variables(&self.env)?);
         Ok(environment)
     }
 }
