@@ -47,6 +47,14 @@ async fn what_the_sidecar_refused_is_told_at_the_end() {
     );
     let output = host.script("curl -s https://api.github.com/user").await;
     assert_eq!(output.success().stderr, "");
+    // Without the upstream's CA.
+    let mut command = host.egress(["run", "-m", "../../bottle.yaml", "--"]);
+    let output = run(command.args(["curl", "-s", "https://api.github.com/user"])).await;
+    assert_eq!(
+        output.success().stderr,
+        "note: behind the sidecar failed 1 request: api.github.com 1 (upstream_tls); --log FILE keeps each with its \
+         path, and the reason\n"
+    );
 }
 
 #[tokio::test]

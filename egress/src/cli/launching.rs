@@ -297,10 +297,15 @@ impl From<sidecar::Error> for Failure {
     }
 }
 
-/// Tells what the sidecar refused, if anything: an agent often says no more than that something failed.
-pub(super) fn tell_refusals(refusals: &Refusals) {
-    if !refusals.is_empty() {
-        eprintln!("note: the sidecar refused {refusals}; --log FILE keeps each with its path");
+/// Tells what the sidecar refused, and what failed behind it, if anything: an agent often says no more than that something
+/// did not work.
+pub(super) fn tell_refusals(Refusals { refused, failed }: &Refusals) {
+    const MORE: &str = "--log FILE keeps each with its path";
+    if !refused.is_empty() {
+        eprintln!("note: the sidecar refused {refused}; {MORE}");
+    }
+    if !failed.is_empty() {
+        eprintln!("note: behind the sidecar failed {failed}; {MORE}, and the reason");
     }
 }
 
