@@ -33,6 +33,43 @@ async fn a_host_that_no_route_names_is_refused_by_the_sidecar() {
 }
 
 #[tokio::test]
+async fn what_the_sidecar_refused_is_told_at_the_end() {
+    let host = Host::new(User::Own).await;
+    let output = host
+        .script(
+            "curl -s https://other.test/ https://chatgpt.com/no https://other.test/secret; exit 4",
+        )
+        .await;
+    assert_eq!(output.status.code(), Some(4), "{output:#?}");
+    assert_eq!(
+        output.stderr,
+        "note: the sidecar refused 3 requests: other.test 2 (host_not_allowed), chatgpt.com 1 (path_not_allowed); \
+         --log FILE keeps each with its path\n"
+    );
+    let output = host.script("curl -s https://api.github.com/user").await;
+    assert_eq!(output.success().stderr, "");
+    // Without the upstream's CA.
+    let mut command = host.egress(["run", "-m", "../../bottle.yaml", "--"]);
+    let output = run(command.args(["curl", "-s", "https://api.github.com/user"])).await;
+    assert_eq!(
+        output.success().stderr,
+        "note: behind the sidecar failed 1 request: api.github.com 1 (upstream_tls); --log FILE keeps each with its \
+         path, and the reason\n"
+    );
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_written_is_told_once_and_the_agent_works_on() {
+    let host = Host::new(User::Own).await;
+    let mut command = host.egress(["run", "-m", "../../bottle.yaml", "--log", "/dev/full"]);
+    let output = run(command.args(["--", "echo", "done"])).await.success();
+    assert_eq!(output.stdout, "done\n");
+    let told = "warning: the sidecar's log is not written any more: No space left on device";
+    assert!(output.stderr.starts_with(told), "{output:#?}");
+    assert_eq!(output.stderr.lines().count(), 1, "{output:#?}");
+}
+
+#[tokio::test]
 async fn a_program_that_knows_no_proxy_is_steered_to_the_sidecar() {
     for user in [User::Own, User::Ordinary] {
         let host = Host::new(user).await;
@@ -108,6 +145,8 @@ async fn directories_variables_and_a_home_are_given_where_they_are_asked_for() {
         "NAME=value",
         "-e",
         "LANG",
+        "-e",
+        "NOT_SET",
     ]);
     run_it.arg("--ro-bind").arg(host.path("read"));
     run_it.arg("--bind").arg(host.path("write"));
@@ -120,6 +159,10 @@ async fn directories_variables_and_a_home_are_given_where_they_are_asked_for() {
         write = write.display(),
     );
     let output = run(run_it.args(["--", "bash", "-c", &script])).await;
+    assert_eq!(
+        output.stderr,
+        "note: --env NOT_SET: environment variable not found, so the agent has none\n"
+    );
     assert_eq!(
         output.stdout, "readwriteagent-home\nvalue C.UTF-8\nrefused\n",
         "{output:#?}"

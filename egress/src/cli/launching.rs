@@ -8,8 +8,10 @@ pub(super) mod stops;
 pub(super) mod watch;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::anyhow;
+use tokio::runtime::Runtime;
 
 use super::Failure;
 use crate::config::agents::{self, CustomAgent};
@@ -17,8 +19,9 @@ use crate::config::manifest::{self, Bottle, Template};
 use crate::launch::agent::{self, Agent, Setting};
 #[cfg(target_os = "linux")]
 use crate::launch::place::local::contents::secret_inside;
+use crate::launch::prepare::Prepared;
 use crate::launch::refusals::Refusals;
-use crate::launch::{claim, prepare, resolve, sidecar};
+use crate::launch::{Host, claim, prepare, resolve, sidecar};
 
 /// A bottle, and the agent that works in it.
 #[derive(Debug)]
@@ -26,6 +29,8 @@ pub(super) struct Chosen {
     /// The bottle.
     pub(super) bottle: Bottle,
     kind: Kind,
+    /// Whether the bottle is an agent's preset, without a manifest.
+    is_preset: bool,
 }
 
 #[derive(Debug)]
@@ -56,6 +61,14 @@ impl Chosen {
             (Some(name), None) => Some(Box::new(custom(name, agents)?)),
             _ => None,
         };
+        if let (None, Some(name)) = (manifest, bottle) {
+            let error = anyhow!("--bottle {name}: there is no manifest to have it");
+            return Err(Failure::usage(error).hint("name the manifest with --manifest FILE"));
+        }
+        if let (Some(path), Some(_)) = (agents, builtin) {
+            // Nothing of it is used, and a fault in it is none to be passed over.
+            agents::read(path)?;
+        }
         let bottle = match (manifest, agent) {
             (Some(path), _) => manifest::read(path)?.bottle(bottle)?.clone(),
             (None, Some(name)) if builtin.is_some() => preset(name)?,
@@ -67,7 +80,12 @@ impl Chosen {
             (Some(template), None) => Kind::Builtin(template, Named::Yes),
             (None, None) => Kind::Builtin(bottle.provider.template, Named::No),
         };
-        Ok(Self { bottle, kind })
+        let is_preset = manifest.is_none();
+        Ok(Self {
+            bottle,
+            kind,
+            is_preset,
+        })
     }
 
     /// Refuses a launch that would run nothing.
@@ -82,11 +100,14 @@ impl Chosen {
 
     /// The agent, with its files.
     pub(super) fn agent(&self, setting: &Setting<'_>) -> Result<Agent, Failure> {
-        let agent = match &self.kind {
+        let mut agent = match &self.kind {
             Kind::Builtin(template, _) => Agent::builtin(*template, setting),
             Kind::Custom(custom) => Agent::custom(custom, setting),
-        };
-        agent.map_err(Failure::from)
+        }?;
+        if self.is_preset {
+            agent.notes.extend(without_credential(&agent.name));
+        }
+        Ok(agent)
     }
 
     /// The files of the host that are copied for the agent.
@@ -107,6 +128,62 @@ impl Chosen {
         };
         own.iter().chain(given).cloned().collect()
     }
+}
+
+/// Takes the bottle and looks its credentials up. That may wait for programs, so signals are seen to meanwhile.
+pub(super) async fn prepared(chosen: &Chosen) -> Result<Prepared, Failure> {
+    let mut number = 1;
+    loop {
+        let mut bottle = chosen.bottle.clone();
+        if number > 1 {
+            bottle.name = format!("{}-{number}", bottle.name);
+        }
+        let prepared = tokio::task::spawn_blocking(move || Prepared::new(&bottle, &Host::this()));
+        match prepared.await.map_err(Failure::runtime)? {
+            // A bottle that nobody wrote is not anybody's to hold: several projects may each have one.
+            Err(prepare::Error::Claim(claim::Error::Taken { .. }))
+                if chosen.is_preset && number < MOST_OF_A_PRESET =>
+            {
+                number += 1;
+            }
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// How many launches of an agent without a manifest there may be at a time.
+const MOST_OF_A_PRESET: u32 = 1000;
+
+/// Ends a launch's runtime, and with it a program that a credential is waited for from.
+pub(super) fn ends(runtime: Runtime) {
+    resolve::abandon();
+    runtime.shutdown_timeout(ENDING);
+}
+
+/// Programs are killed within milliseconds.
+const ENDING: Duration = Duration::from_secs(1);
+
+/// The variables that the operator names for the agent.
+pub(super) fn given_variables(given: &[String]) -> Result<Vec<(String, String)>, Failure> {
+    let mut variables = Vec::new();
+    for given in given {
+        let variable = match given.split_once('=') {
+            Some((name, value)) => (name.to_owned(), value.to_owned()),
+            None => match std::env::var(given) {
+                Ok(value) => (given.clone(), value),
+                Err(error) => {
+                    eprintln!("note: --env {given}: {error}, so the agent has none");
+                    continue;
+                }
+            },
+        };
+        if variable.0.is_empty() {
+            let error = anyhow!("--env {given:?} has no name");
+            return Err(Failure::usage(error).hint("write NAME=VALUE, or NAME"));
+        }
+        variables.push(variable);
+    }
+    Ok(variables)
 }
 
 /// The agents that are known here.
@@ -138,9 +215,9 @@ pub(super) fn without_logins(workspace: &Path) -> Result<(), Failure> {
 
 fn no_manifest(what: &str) -> Failure {
     Failure::usage(anyhow!(
-        "no manifest is given, so nothing says what the {what} may reach"
+        "neither a manifest nor an agent that is known here is given, so nothing says what the {what} may reach"
     ))
-    .hint("name one with --manifest FILE, or name an agent that is known here: codex, claude, gemini, opencode")
+    .hint("egress run codex (or claude, gemini, opencode), or egress run --manifest FILE -- COMMAND")
 }
 
 /// The bottle of an agent without a manifest: its preset, with the host's own login where that is supported.
@@ -152,6 +229,20 @@ fn preset(name: &str) -> Result<Bottle, Failure> {
     );
     let manifest = manifest::parse(name, &text, Path::new("."))?;
     Ok(manifest.bottle(None)?.clone())
+}
+
+/// What is missing to an agent that works behind its bare preset. Only Codex's login is lent without a manifest.
+fn without_credential(name: &str) -> Option<String> {
+    let auth = match name {
+        "claude" => "{scheme: Bearer, token_ref: CLAUDE_TOKEN}",
+        "gemini" => "{scheme: raw, token_ref: GEMINI_API_KEY}",
+        "opencode" => "{scheme: raw, token_ref: ANTHROPIC_API_KEY}",
+        _ => return None,
+    };
+    Some(format!(
+        "without a manifest {name} has no credential, and is logged out; write one (--manifest FILE): \
+         bottles: {{dev: {{agent_provider: {{template: {name}}}, egress: {{routes: [{{preset: {name}, auth: {auth}}}]}}}}}}"
+    ))
 }
 
 fn custom(name: &str, file: Option<&Path>) -> Result<CustomAgent, Failure> {
@@ -231,15 +322,23 @@ impl From<sidecar::Error> for Failure {
     fn from(error: sidecar::Error) -> Self {
         match error {
             sidecar::Error::Refused { status, said } => Self::said(&status, said),
+            error @ sidecar::Error::Log { .. } => {
+                Self::runtime(error).hint("name a file that you can write to with --log")
+            }
             error => Self::runtime(error),
         }
     }
 }
 
-/// Tells what the sidecar refused, if anything: an agent often says no more than that something failed.
-pub(super) fn tell_refusals(refusals: &Refusals) {
-    if !refusals.is_empty() {
-        eprintln!("note: the sidecar refused {refusals}; --log FILE keeps each with its path");
+/// Tells what the sidecar refused, and what failed behind it, if anything: an agent often says no more than that something
+/// did not work.
+pub(super) fn tell_refusals(Refusals { refused, failed }: &Refusals) {
+    const MORE: &str = "--log FILE keeps each with its path";
+    if !refused.is_empty() {
+        eprintln!("note: the sidecar refused {refused}; {MORE}");
+    }
+    if !failed.is_empty() {
+        eprintln!("note: behind the sidecar failed {failed}; {MORE}, and the reason");
     }
 }
 

@@ -1,5 +1,5 @@
-//! What a sidecar refused while its agent was at work, from the lines of its log: told at the end, when the operator
-//! wonders why something did not work.
+//! What a sidecar refused while its agent was at work, and what failed behind it, from the lines of its log: told at the
+//! end, when the operator wonders why something did not work.
 //!
 //! The agent chooses hosts and paths, so that none of them may look like another part of a line, reach a terminal as
 //! anything but plain text, or fill the memory.
@@ -7,19 +7,40 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Requests that a sidecar refused, counted by host and reason.
+/// Requests that came to nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Refusals {
+    /// Refused by the sidecar.
+    pub refused: Tally,
+    /// Admitted, and then a credential or the upstream failed.
+    pub failed: Tally,
+}
+
+impl Refusals {
+    /// Counts a line of the log, where it tells of such a request.
+    pub(super) fn note(&mut self, line: &str) {
+        match record(line) {
+            Some(("denied", host, reason)) => self.refused.add(host, reason),
+            Some(("failed", host, reason)) if !BROKEN_OFF.contains(&reason) => {
+                self.failed.add(host, reason);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What happens whenever somebody has had enough of an answer.
+const BROKEN_OFF: [&str; 2] = ["aborted", "upstream_broke_off"];
+
+/// Requests, counted by host and reason.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
     counts: BTreeMap<(String, String), u64>,
     total: u64,
 }
 
-impl Refusals {
-    /// Counts a line of the log, where it tells of a refusal.
-    pub(super) fn note(&mut self, line: &str) {
-        let Some((host, reason)) = refusal(line) else {
-            return;
-        };
+impl Tally {
+    fn add(&mut self, host: &str, reason: &str) {
         self.total += 1;
         let key = (host.to_owned(), reason.to_owned());
         if self.counts.len() < MOST_KEPT || self.counts.contains_key(&key) {
@@ -34,7 +55,7 @@ impl Refusals {
 }
 
 /// `3 requests: other.test 2 (host_not_allowed), pypi.org 1 (path_not_allowed)`
-impl fmt::Display for Refusals {
+impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.total == 1 { "" } else { "s" };
         write!(f, "{} request{plural}: ", self.total)?;
@@ -53,22 +74,23 @@ impl fmt::Display for Refusals {
     }
 }
 
-/// The host and the reason of a line that tells of a refusal (see [`crate::audit::Record`]).
-fn refusal(line: &str) -> Option<(&str, &str)> {
+/// The verdict, the host and the reason of a line that tells of a request (see `crate::audit`).
+fn record(line: &str) -> Option<(&str, &str, &str)> {
     let (_, record) = line.split_once(" egress::request: ")?;
     let (before, rest) = record.split_once("host=\"")?;
     let (host, rest) = rest.split_once('"')?;
     let rest = after_text(rest.strip_prefix(" path=\"")?)?;
     // Nothing that the agent chooses stands between the path and the verdict.
-    let (_, rest) = rest.split_once(" verdict=\"denied\" code=\"")?;
+    let (_, rest) = rest.split_once(" verdict=\"")?;
+    let (verdict, rest) = rest.split_once("\" code=\"")?;
     let (code, _) = rest.split_once('"')?;
     let host = host.strip_suffix(":443").unwrap_or(host);
     if host.len() > LONGEST_HOST || !host.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Some(("a host without a plain name", code));
+        return Some((verdict, "a host without a plain name", code));
     }
     let host = if host.is_empty() { "no host" } else { host };
     let is_lookup = before.contains("method=\"DNS\"");
-    Some((host, if is_lookup { "name lookup" } else { code }))
+    Some((verdict, host, if is_lookup { "name lookup" } else { code }))
 }
 
 /// What follows a text that has begun, in which quotation marks and backslashes have a backslash before them.
@@ -122,21 +144,35 @@ mod tests {
             "2026-11-22T11:46:38Z  INFO egress::cli::serve: stopped".into(),
         ]);
         assert_eq!(
-            refusals.to_string(),
-            "5 requests: other.test 2 (host_not_allowed), api.test:80 1 (port_not_allowed), \
-             api.test 1 (path_not_allowed), other.test 1 (name lookup)"
+            refusals.refused.to_string(),
+            "5 requests: other.test 2 (host_not_allowed), api.test 1 (path_not_allowed), \
+             api.test:80 1 (port_not_allowed), other.test 1 (name lookup)"
         );
-        assert!(of(&[]).is_empty());
+        assert_eq!(
+            refusals.failed.to_string(),
+            "1 request: api.test 1 (upstream_tls)"
+        );
+        let left = line("GET", "api.test:443", "/", "failed", "aborted");
+        assert!(of(&[left]).failed.is_empty());
     }
 
     #[test]
     fn an_agent_cannot_forge_a_refusal_reach_the_terminal_or_fill_the_memory() {
         let forged = "/\" verdict=\"denied\" code=\"x\" \\";
-        assert!(of(&[line("GET", "a.test:443", forged, "allowed", "ok")]).is_empty());
+        assert!(
+            of(&[line("GET", "a.test:443", forged, "allowed", "ok")])
+                .refused
+                .is_empty()
+        );
         let refusals = of(&[line("GET", "a.test:443", forged, "denied", "bad_target")]);
-        assert_eq!(refusals.to_string(), "1 request: a.test 1 (bad_target)");
+        assert_eq!(
+            refusals.refused.to_string(),
+            "1 request: a.test 1 (bad_target)"
+        );
         for host in ["\u{1b}[2J", "a\u{9b}b", "\u{202e}x"] {
-            let told = of(&[line("GET", host, "/", "denied", "bad_target")]).to_string();
+            let told = of(&[line("GET", host, "/", "denied", "bad_target")])
+                .refused
+                .to_string();
             assert!(
                 told.chars().all(|c| c.is_ascii_graphic() || c == ' '),
                 "{told}"
@@ -153,7 +189,7 @@ mod tests {
                 )
             })
             .collect();
-        let refusals = of(&many);
+        let refusals = of(&many).refused;
         assert_eq!(refusals.counts.len(), MOST_KEPT);
         assert!(refusals.to_string().ends_with("others 1995"), "{refusals}");
     }

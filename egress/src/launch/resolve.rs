@@ -7,6 +7,7 @@ mod command;
 mod file;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use super::Host;
@@ -25,6 +26,14 @@ const LIMITS: Limits = Limits {
 struct Limits {
     time: Duration,
     bytes: usize,
+}
+
+/// Whether the launch that credentials are looked up for is over already.
+static ABANDONED: AtomicBool = AtomicBool::new(false);
+
+/// Ends the lookups of this process: a program that one of them waits for is killed, with what it started.
+pub fn abandon() {
+    ABANDONED.store(true, Ordering::Relaxed);
 }
 
 /// Finds the value of every slot. A reference that several slots share is looked up once, programs run one after the

@@ -83,6 +83,24 @@ async fn an_agent_that_is_named_runs_with_its_own_command() {
 }
 
 #[tokio::test]
+async fn an_agent_without_a_manifest_and_without_a_credential_says_so_and_how_to_give_it_one() {
+    let host = Host::new(User::Own).await;
+    let mut command = host.egress(["run", "claude", "--", "--version"]);
+    let output = run(with_codex(&mut command).await).await.success();
+    let (note, manifest) = output
+        .stderr
+        .split_once("(--manifest FILE): ")
+        .expect("a manifest");
+    assert!(note.contains("claude has no credential"), "{output:#?}");
+    // What it says to write is right.
+    host.write("home/project/bottle.yaml", manifest);
+    let mut command = host.egress(["run", "claude", "-m", "bottle.yaml", "--", "--version"]);
+    command.env("CLAUDE_TOKEN", "sk-ant-oat01-real-token");
+    let output = run(with_codex(&mut command).await).await.success();
+    assert_eq!(output.stderr, "");
+}
+
+#[tokio::test]
 async fn a_renewed_login_reaches_sidecar_and_agent_and_no_request_is_lost() {
     let host = Host::answering(User::Own, async |call: Call| match call.seen.path() {
         "/backend-api/ping" => upstream::typed(200, "text/plain", "pong"),

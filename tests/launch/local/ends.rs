@@ -49,11 +49,15 @@ async fn everything_ends_with_the_launcher_also_where_it_is_killed() {
     host.assert_nothing_left();
 }
 
-/// Whether a process has not ended yet. One that has may wait for its parent to take note, with all its files closed.
+/// Whether a process has not ended yet. One that has may wait for its parent to take note, with all its files closed; they
+/// are open for as long as one of its threads is there.
 fn is_alive(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ")
-        .is_some_and(|(_, state)| !state.starts_with(['Z', 'X']))
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
+    threads.into_iter().flatten().flatten().any(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ")
+            .is_some_and(|(_, state)| !state.starts_with(['Z', 'X']))
+    })
 }
 
 fn all_pids(all: &[(u32, String)]) -> Vec<u32> {
@@ -139,6 +143,98 @@ async fn a_terminal_is_the_commands_with_its_keys_and_its_size() {
     let output = running.finish().await;
     assert_eq!(text.matches("got INT").count(), 1, "{text}");
     assert_eq!(output.status.code(), Some(7), "{text}");
+    host.assert_nothing_left();
+}
+
+#[tokio::test]
+async fn a_launch_that_waits_for_a_credential_is_ended_at_once_and_so_is_the_program() {
+    let host = Host::new(User::Own).await;
+    host.write(
+        "bottle.yaml",
+        "bottles: {dev: {agent_provider: {template: custom}, egress: {routes: [{host: a.test, auth: \
+         {scheme: Bearer, token_ref: \"cmd:sh -c 'echo $$ >waiting; exec sleep 1000'\"}}]}}}",
+    );
+    let running = Running::spawn(&mut host.run(["true"]));
+    let waiting = host.project().join("waiting");
+    let started = async {
+        loop {
+            let text = std::fs::read_to_string(&waiting).unwrap_or_default();
+            if let Ok(pid) = text.trim().parse() {
+                return pid;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    let pid: u32 = within("start of the program", started).await;
+    let asked = std::time::Instant::now();
+    kill(&host, " run ", Signal::INT);
+    assert_eq!(running.finish().await.status.code(), Some(130));
+    assert!(asked.elapsed() < std::time::Duration::from_secs(5));
+    assert!(!is_alive(pid));
+    host.assert_nothing_left();
+}
+
+/// Nothing of a launch is a moment at which the key is lost: the launcher has it, or the command does.
+#[tokio::test]
+async fn the_key_that_interrupts_ends_a_launch_at_each_moment() {
+    let host = Host::new(User::Own).await;
+    let run_it = format!(
+        "exec {} run -m {} -- sleep 1000",
+        host.path("bin/egress").display(),
+        host.path("bottle.yaml").display(),
+    );
+    for delay in (0..100).step_by(10) {
+        let mut script = host.program(
+            &system("script", "bsdutils"),
+            ["--quiet", "--return", "--command", &run_it, "/dev/null"],
+        );
+        script.stdin(std::process::Stdio::piped());
+        let mut running = Running::spawn(&mut script);
+        let mut stdin = running.stdin();
+        // Before that, the terminal has nobody to interrupt.
+        within("start", async {
+            while processes(&host.path("bin/egress")).is_empty() {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+        tokio::time::sleep(std::time::Duration::from_millis(delay)).await;
+        stdin.write_all(b"\x03").await.expect("a terminal");
+        let output = running.finish().await;
+        assert_eq!(output.status.code(), Some(130), "{delay} ms: {output:#?}");
+        host.assert_nothing_left();
+    }
+}
+
+#[tokio::test]
+async fn an_agent_without_a_manifest_may_be_launched_in_several_projects_at_a_time() {
+    let host = Host::new(User::Own).await;
+    for name in ["codex", "claude"] {
+        let program = host.path("bin").join(name);
+        std::fs::write(&program, "#!/bin/sh\nhostname\nexec cat\n").expect("written");
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&program, executable).expect("it is ours");
+    }
+    let path = format!("{}:/usr/bin:/bin", host.path("bin").display());
+    let mut running = Vec::new();
+    for (agent, box_name) in [
+        ("codex", "codex"),
+        ("codex", "codex-2"),
+        ("claude", "claude"),
+    ] {
+        let mut command = host.egress(["run", agent]);
+        command
+            .env("PATH", &path)
+            .stdin(std::process::Stdio::piped());
+        let mut launched = Running::spawn(&mut command);
+        let stdin = launched.stdin();
+        assert_eq!(line(&mut launched).await, box_name);
+        running.push((launched, stdin));
+    }
+    for (launched, stdin) in running {
+        drop(stdin);
+        assert_eq!(launched.finish().await.status.code(), Some(0));
+    }
     host.assert_nothing_left();
 }
 

@@ -23,8 +23,48 @@ async fn a_directory_with_the_hosts_logins_is_not_given_to_an_agent() {
         command.current_dir(host.path(directory));
         assert_refused(&run(&mut command).await, 2, &["--workspace"]);
     }
+    for directory in ["/", "/home", "/tmp", "/run"] {
+        let mut command = host.run(["true"]);
+        command.current_dir(directory).env_remove("HOME");
+        assert_refused(&run(&mut command).await, 2, &[directory, "--workspace"]);
+    }
     std::fs::create_dir(host.project().join(".ssh")).expect("a directory");
     assert_refused(&host.script("true").await, 2, &[".ssh", "--workspace"]);
+    host.assert_nothing_left();
+}
+
+#[tokio::test]
+async fn a_login_is_not_bound_into_a_box_by_its_own_name() {
+    let host = Host::new(User::Own).await;
+    for path in [".codex", ".codex/auth.json", ".netrc"] {
+        for option in ["--bind", "--ro-bind"] {
+            let mut command = host.egress(["run", "-m", "../../bottle.yaml", option]);
+            command.arg(host.path("home").join(path));
+            let output = run(command.args(["--", "true"])).await;
+            assert_refused(&output, 2, &[path]);
+        }
+    }
+    host.assert_nothing_left();
+}
+
+#[tokio::test]
+async fn the_operators_own_home_does_not_become_the_agents_and_its_login_stays() {
+    let host = Host::new(User::Own).await;
+    let login = host.path("home/.codex/auth.json");
+    let before = std::fs::read(&login).expect("a login");
+    for (home, codex_home) in [("home", None), ("", None), ("home", Some("home/.codex"))] {
+        for more in [None, Some("--no-box")] {
+            let mut command = host.egress(["run", "-m", "../../bottle.yaml", "--home"]);
+            command.arg(host.path(home)).args(more);
+            if let Some(codex_home) = codex_home {
+                command.env("CODEX_HOME", host.path(codex_home));
+                command.env("HOME", host.path("run"));
+            }
+            let output = run(command.args(["--", "true"])).await;
+            assert_refused(&output, 2, &["--home", "mkdir"]);
+        }
+    }
+    assert_eq!(std::fs::read(&login).expect("a login"), before);
     host.assert_nothing_left();
 }
 
@@ -83,6 +123,31 @@ async fn a_bottle_or_a_manifest_that_is_not_there_is_named() {
         ),
         (vec!["run", "-m", manifest], vec!["egress run codex"]),
         (vec!["run", "--", "true"], vec!["--manifest"]),
+        (vec!["run"], vec!["egress run codex", "--manifest"]),
+        (
+            vec!["run", "codex", "-b", "dev"],
+            vec!["--bottle dev", "--manifest"],
+        ),
+        (
+            vec!["run", "-m", manifest, "-w", manifest, "--", "true"],
+            vec!["--workspace", "not a directory"],
+        ),
+        (
+            vec!["run", "-m", manifest, "--home", manifest, "--", "true"],
+            vec!["--home", "not a directory"],
+        ),
+        (
+            vec![
+                "run",
+                "-m",
+                manifest,
+                "--ro-bind",
+                "/not/there",
+                "--",
+                "true",
+            ],
+            vec!["--ro-bind /not/there"],
+        ),
         (
             vec!["run", "copilot", "-m", manifest],
             vec!["copilot", "opencode"],
@@ -108,6 +173,13 @@ async fn a_program_that_is_not_there_is_named() {
     assert_refused(&output, 2, &["no-such-program", "PATH"]);
     let output = run(&mut host.run(["./no-such-program"])).await;
     assert_refused(&output, 3, &["no-such-program", "--ro-bind"]);
+    let mut command = host.egress(["run", "-m", "../../bottle.yaml", "--no-box"]);
+    let output = run(command.args(["--", "./no-such-program"])).await;
+    assert_eq!(output.status.code(), Some(3), "{output:#?}");
+    assert!(
+        output.stderr.contains("./no-such-program does not start"),
+        "{output:#?}"
+    );
     let output = run(&mut host.egress(["run", "codex", "-m", "../../bottle.yaml"])).await;
     assert_refused(&output, 2, &["codex", "npm install -g @openai/codex"]);
     host.assert_nothing_left();

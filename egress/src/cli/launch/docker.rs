@@ -117,7 +117,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         };
         begun.watch(stops).await
     });
-    runtime.shutdown_background();
+    launching::ends(runtime);
     result.map(|code| u8::try_from(code).unwrap_or(u8::MAX).into())
 }
 

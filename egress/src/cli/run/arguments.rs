@@ -7,6 +7,7 @@ use anyhow::anyhow;
 
 use super::Args;
 use crate::cli::Failure;
+use crate::cli::launching::given_variables;
 use crate::launch::agent::Agent;
 use crate::launch::place::local::contents::find_program;
 use crate::launch::place::local::{self, Sockets};
@@ -71,15 +72,7 @@ impl Args {
         let found = variables(&proxy, &bundle, Some(&prepared.routes));
         environment.extend(found.into_iter().map(|(name, value)| (name.into(), value)));
         environment.extend(agent.environment.iter().cloned());
-        for given in &self.env {
-            match given.split_once('=') {
-                Some((name, value)) if !name.is_empty() => {
-                    environment.push((name.into(), value.into()));
-                }
-                Some(_) => return Err(Failure::usage(anyhow!("--env {given:?} has no name"))),
-                None => environment.extend(text(given).map(|value| (given.clone(), value))),
-            }
-        }
+        environment.extend(given_variables(&self.env)?);
         Ok(environment)
     }
 }

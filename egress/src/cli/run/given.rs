@@ -5,12 +5,15 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
+use rustix::fs::{Access, access};
 
 use super::Args;
 use crate::admin::AdminAddress;
 use crate::cli::Failure;
+use crate::cli::launching::Chosen;
 use crate::cli::launching::reach::{Trust, in_reach, keep_out_of};
-use crate::cli::launching::{Chosen, without_logins};
+use crate::credential::codex;
+use crate::launch::place::local::contents::{has_users_home, is_systems_own, secret_inside};
 use crate::launch::place::local::shared::Shared;
 use crate::launch::{Host, claim};
 
@@ -36,7 +39,7 @@ impl Given {
         let workspace = args.workspace.as_deref().unwrap_or(Path::new("."));
         let mut given = Self {
             workspace: workspace_of(workspace, !args.no_box)?,
-            home: args.home.as_deref().map(canonical).transpose()?,
+            home: home(args, host)?,
             more: more(args)?,
             pinned: Vec::new(),
             writable: Vec::new(),
@@ -140,9 +143,12 @@ impl Given {
 
 /// What the operator adds, and whether the agent may write there.
 fn more(args: &Args) -> Result<Vec<(PathBuf, bool)>, Failure> {
-    let with = |writable| move |path: &PathBuf| canonical(path).map(|path| (path, writable));
-    let read = args.ro_bind.iter().map(with(false));
-    read.chain(args.bind.iter().map(with(true))).collect()
+    let with = |option, writable| {
+        move |path: &PathBuf| Ok((harmless(canonical(option, path)?)?, writable))
+    };
+    let read = args.ro_bind.iter().map(with("--ro-bind", false));
+    let write = args.bind.iter().map(with("--bind", true));
+    read.chain(write).collect()
 }
 
 /// A path without symbolic links, where it has none.
@@ -153,11 +159,41 @@ fn plain(path: &Path) -> Option<PathBuf> {
 
 /// The working directory, without symbolic links, and without the host's logins in it.
 fn workspace_of(named: &Path, is_boxed: bool) -> Result<PathBuf, Failure> {
-    let workspace = canonical(named)?;
-    if is_boxed {
-        without_logins(&workspace)?;
+    let workspace = directory("--workspace", named)?;
+    if !is_boxed {
+        return Ok(workspace);
     }
-    Ok(workspace)
+    let hint = "start in the directory of a project, or name one with --workspace DIR";
+    if is_systems_own(&workspace) {
+        let error = anyhow!(
+            "the agent would work in {}, which belongs to the system",
+            workspace.display()
+        );
+        return Err(Failure::usage(error).hint(hint));
+    }
+    harmless(workspace).map_err(|failure| failure.hint(hint))
+}
+
+/// The directory that is kept as the agent's home. Never the user's own: the agent could read all of it, and its dummy
+/// login would be written over the real one.
+fn home(args: &Args, host: &Host<'_>) -> Result<Option<PathBuf>, Failure> {
+    let Some(home) = &args.home else {
+        return Ok(None);
+    };
+    let home = directory("--home", home)?;
+    let login = codex::locate(host.env)
+        .ok()
+        .and_then(|path| path.canonicalize().ok());
+    let error = if has_users_home(&home) {
+        anyhow!("--home {}: that is your own home", home.display())
+    } else if let Some(login) = login.filter(|login| login.starts_with(&home)) {
+        let login = login.display();
+        anyhow!("--home {}: your own login {login} is in it", home.display())
+    } else {
+        return Ok(Some(home));
+    };
+    Err(Failure::usage(error)
+        .hint("name a directory that is the agent's alone, such as one that you make with `mkdir -p ~/.local/share/agent-home`"))
 }
 
 /// A path that need not be there yet, with the links on the way to it followed.
@@ -166,8 +202,47 @@ fn real_parent(path: &Path) -> Option<PathBuf> {
     Some(parent.join(path.file_name()?))
 }
 
-pub(super) fn canonical(path: &Path) -> Result<PathBuf, Failure> {
-    path.canonicalize()
-        .with_context(|| format!("cannot find {}", path.display()))
-        .map_err(Failure::usage)
+/// Refuses a path that has one of the host's logins in it.
+fn harmless(path: PathBuf) -> Result<PathBuf, Failure> {
+    match secret_inside(&path) {
+        Some(secret) => {
+            let error = if secret == path {
+                anyhow!(
+                    "the agent would get {}, which is your home or a login",
+                    path.display()
+                )
+            } else {
+                let (path, secret) = (path.display(), secret.display());
+                anyhow!("the agent would get {path}, and {secret} is in it")
+            };
+            Err(Failure::usage(error).hint("name the directories that the agent needs, one by one"))
+        }
+        None => Ok(path),
+    }
+}
+
+fn directory(option: &str, path: &Path) -> Result<PathBuf, Failure> {
+    let found = canonical(option, path)?;
+    let error = if !found.is_dir() {
+        anyhow!("{option} {}: not a directory", path.display())
+    } else if access(&found, Access::READ_OK | Access::EXEC_OK).is_err() {
+        anyhow!("{option} {}: you may not enter it", found.display())
+    } else {
+        return Ok(found);
+    };
+    Err(Failure::usage(error).hint("name a directory of yours"))
+}
+
+/// A path without symbolic links.
+fn canonical(option: &str, path: &Path) -> Result<PathBuf, Failure> {
+    let shown = path.display();
+    let found = path
+        .canonicalize()
+        .with_context(|| format!("{option} {shown}: cannot be found"))
+        .map_err(|error| Failure::usage(error).hint("name what is there, or make it first"))?;
+    if found.to_str().is_none() {
+        let error = anyhow!("{option} {}: the name is not UTF-8", found.display());
+        return Err(Failure::usage(error).hint("rename it"));
+    }
+    Ok(found)
 }

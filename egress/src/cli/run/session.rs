@@ -1,6 +1,7 @@
 //! One run: from its arguments to the end of the agent and of its sidecar.
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -9,9 +10,9 @@ use super::Args;
 use super::arguments::is_installed;
 use super::given::Given;
 use crate::cli::Failure;
-use crate::cli::launching::Chosen;
 use crate::cli::launching::stops::Stops;
 use crate::cli::launching::watch::{AtWork, watch};
+use crate::cli::launching::{self, Chosen};
 use crate::launch::agent::{Agent, HomeFile, Setting};
 use crate::launch::place::local::contents::{Contents, terminal};
 use crate::launch::place::local::{self, OpenBox, Sockets};
@@ -35,11 +36,23 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
             ready = Ready::new(&args, &given) => ready?,
             number = stops.next() => return Ok(128 + number),
         };
-        // From here on a signal is the command's.
-        let place = ready.place.start(ready.contents).await?;
+        // From here on a signal is the command's, which may not be there yet to get it.
+        let mut early = None;
+        let place = {
+            let mut start = pin!(ready.place.start(ready.contents));
+            loop {
+                tokio::select! {
+                    place = &mut start => break place?,
+                    number = stops.next() => early = Some(number),
+                }
+            }
+        };
+        if let Some(number) = early {
+            place.signal(number).await;
+        }
         watch(place, ready.sidecar, &ready.prepared, &ready.agent, stops).await
     });
-    runtime.shutdown_background();
+    launching::ends(runtime);
     result.map(|code| u8::try_from(code).unwrap_or(u8::MAX).into())
 }
 
@@ -71,7 +84,7 @@ impl Ready {
         chosen.needs_command(&args.command)?;
         let host = Host::this();
         given.keep_out_of(&chosen, &host)?;
-        let prepared = Prepared::new(&chosen.bottle, &host)?;
+        let prepared = launching::prepared(&chosen).await?;
         let (opened, sockets) = if args.no_box {
             (None, Sockets::new())
         } else {
@@ -135,8 +148,9 @@ impl Waiting {
             }
             Self::Unboxed(home, bundle) => {
                 eprintln!("warning: {}", unboxed::WARNING);
+                let program = contents.command.first().cloned().unwrap_or_default();
                 let started = Unboxed::start(contents, &home, &bundle)
-                    .context("the command does not start")
+                    .with_context(|| format!("{program} does not start"))
                     .map_err(Failure::runtime);
                 Ok(Place::Unboxed(started?))
             }

@@ -6,13 +6,14 @@
 use std::io::{self, Read as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process_group};
 use zeroize::Zeroizing;
 
-use super::{Limits, Problem, line_of};
+use super::{ABANDONED, Limits, Problem, line_of};
 use crate::credential::Secret;
 
 /// Runs the program and takes its output, without its trailing newline.
@@ -78,6 +79,9 @@ impl Running {
             }
             if let Some(status) = status {
                 return Ok((status, length));
+            }
+            if ABANDONED.load(Ordering::Relaxed) {
+                return Err(Problem::new("was stopped with the launch"));
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {

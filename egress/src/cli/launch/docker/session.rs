@@ -10,9 +10,9 @@ use tokio::process::Child;
 
 use super::Args;
 use crate::cli::Failure;
-use crate::cli::launching::Chosen;
 use crate::cli::launching::stops::Stops;
 use crate::cli::launching::watch::{AtWork, watch};
+use crate::cli::launching::{Chosen, given_variables, prepared};
 use crate::launch::agent::{Agent, HomeFile, Setting};
 use crate::launch::place::docker::engine::Engine;
 use crate::launch::place::docker::image::{self, User};
@@ -49,7 +49,7 @@ impl Session {
         chosen: &Chosen,
         workspace: &Path,
     ) -> Result<Self, Failure> {
-        let prepared = Prepared::new(&chosen.bottle, &Host::this())?;
+        let prepared = prepared(chosen).await?;
         let engine = Engine::find().await.map_err(Error::from)?;
         let user = user(&engine, args).await.map_err(Error::from)?;
         let mut place = Place::open(engine, &prepared.name).await?;
@@ -233,19 +233,7 @@ impl Args {
         let found = variables(&proxy, &bundle, Some(&prepared.routes));
         environment.extend(found.into_iter().map(|(name, value)| (name.into(), value)));
         environment.extend(agent.environment.iter().cloned());
-        for given in &self.env {
-            match given.split_once('=') {
-                Some(("", _)) => {
-                    return Err(Failure::usage(anyhow!("--env {given:?} has no name")));
-                }
-                Some((name, value)) => environment.push((name.into(), value.into())),
-                None => environment.extend(
-                    std::env::var(given)
-                        .ok()
-                        .map(|value| (given.clone(), value)),
-                ),
-            }
-        }
+        environment.extend(given_variables(&self.env)?);
         Ok(environment)
     }
 }

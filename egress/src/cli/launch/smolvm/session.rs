@@ -12,7 +12,7 @@ use crate::cli::Failure;
 use crate::cli::launching::reach::keep_out_of_workspace;
 use crate::cli::launching::stops::Stops;
 use crate::cli::launching::watch::{AtWork, watch};
-use crate::cli::launching::{Chosen, without_logins};
+use crate::cli::launching::{Chosen, ends, given_variables, prepared, without_logins};
 use crate::launch::agent::{Agent, HomeFile, Setting};
 use crate::launch::place::local::contents::terminal;
 use crate::launch::place::smolvm::{
@@ -54,7 +54,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         } = ready;
         watch(machine, sidecar, &prepared, &agent, stops).await
     });
-    runtime.shutdown_background();
+    ends(runtime);
     result.map(|code| u8::try_from(code).unwrap_or(u8::MAX).into())
 }
 
@@ -82,7 +82,7 @@ impl Session {
             ("the sidecar's log", args.log.as_ref()),
         ];
         keep_out_of_workspace(workspace, &files, &chosen, &host)?;
-        let prepared = Prepared::new(&chosen.bottle, &host)?;
+        let prepared = prepared(&chosen).await?;
         let directory = prepared.directory().to_owned();
         let name = args
             .name
@@ -259,15 +259,7 @@ impl Args {
         };
         environment.extend(found.into_iter().map(|(name, value)| (name.into(), value)));
         environment.extend(agent.environment.iter().cloned());
-        for given in &self.env {
-            match given.split_once('=') {
-                Some((name, value)) if !name.is_empty() => {
-                    environment.push((name.into(), value.into()))
-                }
-                Some(_) => return Err(Failure::usage(anyhow!("--env {given:?} has no name"))),
-                None => environment.extend(text(given).map(|value| (given.clone(), value))),
-            }
-        }
+        environment.extend(given_variables(&self.env)?);
         Ok(environment)
     }
 }

@@ -53,7 +53,6 @@ impl Contents {
             .command
             .first()
             .and_then(|program| find_program(program, &path));
-        let user_home = std::env::var_os("HOME").map(PathBuf::from);
         let more: Vec<_> = self
             .more
             .into_iter()
@@ -70,7 +69,7 @@ impl Contents {
             workspace: &self.workspace,
             writable: &writable,
             pinned: &self.pinned,
-            home: user_home.as_deref(),
+            homes: &user_homes(),
             path: &path,
             program: program.as_deref(),
             more: &more,
@@ -108,8 +107,33 @@ pub fn find_program(name: &str, path: &OsStr) -> Option<PathBuf> {
 
 /// What of the host's secrets an agent would see that is given this directory.
 pub fn secret_inside(workspace: &Path) -> Option<PathBuf> {
-    let home = std::env::var_os("HOME").map(PathBuf::from);
-    layout::secret_inside(workspace, home.as_deref())
+    layout::secret_inside(workspace, &user_homes())
+}
+
+/// Whether a directory is the user's home, or has it in it.
+pub fn has_users_home(directory: &Path) -> bool {
+    let homes = user_homes();
+    homes.iter().any(|home| home.starts_with(directory))
+}
+
+/// Whether a directory is one of those that the system has, or keeps everybody's things in.
+pub fn is_systems_own(directory: &Path) -> bool {
+    layout::SYSTEMS_OWN
+        .iter()
+        .any(|own| directory == Path::new(own))
+}
+
+/// The user's home, without symbolic links: what `HOME` says, which may be nothing or something else for the moment, and
+/// what the system says.
+fn user_homes() -> Vec<PathBuf> {
+    let named = std::env::var_os("HOME").map(PathBuf::from);
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let listed = layout::home_of(&users, rustix::process::geteuid().as_raw());
+    let homes = named.into_iter().chain(listed);
+    homes
+        .filter(|home| home.is_absolute())
+        .filter_map(|home| home.canonicalize().ok())
+        .collect()
 }
 
 /// The terminal that this process works at, if any.

@@ -81,8 +81,8 @@ pub(super) struct Wanted<'a> {
     pub(super) writable: &'a [PathBuf],
     /// Directories in there in which it can change nothing.
     pub(super) pinned: &'a [PathBuf],
-    /// The user's home, which stays outside.
-    pub(super) home: Option<&'a Path>,
+    /// The user's home, under each of its names; it stays outside.
+    pub(super) homes: &'a [PathBuf],
     /// The value of `PATH`.
     pub(super) path: &'a OsStr,
     /// The command's program, as the host finds it.
@@ -209,7 +209,7 @@ fn tools(wanted: &Wanted<'_>) -> Vec<PathBuf> {
     found.extend(real);
     found.retain(|path| {
         let real = path.canonicalize().unwrap_or_else(|_| path.clone());
-        let is_private = wanted.home.is_some_and(|home| is_private(&real, home));
+        let is_private = wanted.homes.iter().any(|home| is_private(&real, home));
         let is_system = NO_TOOLS.iter().any(|system| real.starts_with(system));
         !is_private && !is_system && real != Path::new("/")
     });
@@ -245,17 +245,64 @@ fn beside(bin: &Path) -> Option<PathBuf> {
 }
 
 /// What of the host's secrets stands in a directory that the agent is to be given: `None` is what one hopes for.
-pub(super) fn secret_inside(workspace: &Path, home: Option<&Path>) -> Option<PathBuf> {
-    if let Some(home) = home.and_then(|home| home.canonicalize().ok())
-        && home.starts_with(workspace)
-    {
-        return Some(home);
+pub(super) fn secret_inside(path: &Path, homes: &[PathBuf]) -> Option<PathBuf> {
+    if let Some(home) = homes.iter().find(|home| home.starts_with(path)) {
+        return Some(home.clone());
     }
-    LOGINS
-        .iter()
-        .map(|name| workspace.join(name))
-        .find(|path| path.exists())
+    LOGINS.iter().find_map(|name| login_inside(path, name))
 }
+
+/// A login that stands in a directory, whose own name may be the beginning of the login's, or all of it.
+fn login_inside(path: &Path, login: &str) -> Option<PathBuf> {
+    let login = Path::new(login);
+    login.ancestors().find_map(|beginning| {
+        let rest = login.strip_prefix(beginning).ok()?;
+        if !path.ends_with(beginning) {
+            return None;
+        }
+        let found = if rest.as_os_str().is_empty() {
+            path.to_owned()
+        } else {
+            path.join(rest)
+        };
+        found.exists().then_some(found)
+    })
+}
+
+/// The home directory of a user, as passwd(5) lists it.
+pub(super) fn home_of(users: &str, user: u32) -> Option<PathBuf> {
+    let number = user.to_string();
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':').skip(2);
+        (fields.next()? == number).then(|| fields.nth(2).map(PathBuf::from))?
+    })
+}
+
+/// Directories that no agent works in: whatever is in them is the system's or everybody's, sockets among it.
+pub(super) const SYSTEMS_OWN: [&str; 22] = [
+    "/",
+    "/bin",
+    "/boot",
+    "/dev",
+    "/dev/shm",
+    "/etc",
+    "/home",
+    "/lib",
+    "/lib64",
+    "/mnt",
+    "/nix",
+    "/opt",
+    "/proc",
+    "/run",
+    "/sbin",
+    "/sys",
+    "/tmp",
+    "/usr",
+    "/usr/local",
+    "/var",
+    "/var/lib",
+    "/var/tmp",
+];
 
 /// Where the host's programs keep their logins, below a home directory.
 const LOGINS: [&str; 12] = [
@@ -278,7 +325,7 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    use super::{Access, Layout, Wanted, secret_inside};
+    use super::{Access, Layout, Wanted, home_of, secret_inside};
 
     #[test]
     fn a_workspace_with_the_home_or_a_login_in_it_is_found_out() {
@@ -287,12 +334,38 @@ mod tests {
         let home = top.join("home/me");
         let work = home.join("work");
         fs::create_dir_all(&work).expect("made");
-        assert_eq!(secret_inside(&work, Some(&home)), None);
+        let homes = [home.clone()];
+        assert_eq!(secret_inside(&work, &homes), None);
         for above in [&home, &top.join("home"), &top, Path::new("/")] {
-            assert_eq!(secret_inside(above, Some(&home)), Some(home.clone()));
+            assert_eq!(secret_inside(above, &homes), Some(home.clone()));
         }
         fs::create_dir(work.join(".ssh")).expect("made");
-        assert_eq!(secret_inside(&work, None), Some(work.join(".ssh")));
+        assert_eq!(secret_inside(&work, &[]), Some(work.join(".ssh")));
+    }
+
+    #[test]
+    fn a_login_is_found_out_by_its_own_name_too() {
+        let top = tempfile::tempdir().expect("a directory");
+        let claude = top.path().join(".claude");
+        let login = claude.join(".credentials.json");
+        fs::create_dir(&claude).expect("made");
+        fs::write(claude.join("settings.json"), "{}").expect("written");
+        assert_eq!(secret_inside(&claude, &[]), None);
+        fs::write(&login, "{}").expect("written");
+        assert_eq!(secret_inside(&claude, &[]), Some(login.clone()));
+        assert_eq!(secret_inside(&login, &[]), Some(login.clone()));
+        assert_eq!(secret_inside(&claude.join("settings.json"), &[]), None);
+        let other = top.path().join("other");
+        fs::create_dir(&other).expect("made");
+        assert_eq!(secret_inside(&other, &[]), None);
+    }
+
+    #[test]
+    fn a_users_home_is_the_sixth_field_of_the_list() {
+        let users = "root:x:0:0:root:/root:/bin/bash\n\nme:x:1000:100::/home/me:\nbroken\n";
+        assert_eq!(home_of(users, 0), Some("/root".into()));
+        assert_eq!(home_of(users, 1000), Some("/home/me".into()));
+        assert_eq!(home_of(users, 100), None);
     }
 
     #[test]
@@ -319,7 +392,7 @@ mod tests {
                 workspace: &work,
                 pinned: &[],
                 writable: std::slice::from_ref(&work),
-                home: Some(&home),
+                homes: std::slice::from_ref(&home),
                 path: &path,
                 program: None,
                 more: &[],
@@ -346,7 +419,7 @@ mod tests {
             workspace: &work,
             pinned: &[],
             writable: std::slice::from_ref(&work),
-            home: Some(&home),
+            homes: std::slice::from_ref(&home),
             path: &path.expect("a PATH"),
             program: None,
             more: &[],
