@@ -5,6 +5,7 @@ pub(crate) mod agent;
 pub(crate) mod chatgpt;
 pub(crate) mod clients;
 pub(crate) mod command;
+pub(crate) mod docker;
 pub(crate) mod forward;
 pub(crate) mod pki;
 pub(crate) mod raw_http2;

@@ -6,6 +6,7 @@
 mod cli;
 mod clients;
 mod demo;
+mod docker;
 mod docs;
 mod harness;
 mod launch;

@@ -147,3 +147,112 @@ pub fn keep_descriptors() -> io::Result<()> {
         Err(io::Error::last_os_error())
     }
 }
+
+/// The calls of landlock(7), for which the C library has no functions.
+#[cfg(target_os = "linux")]
+#[expect(
+    unsafe_code,
+    reason = "system calls that take structures by their addresses"
+)]
+pub mod landlock {
+    use std::io;
+    use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+
+    /// struct landlock_ruleset_attr. An older kernel takes it where what it does not know is zero.
+    #[repr(C)]
+    struct Ruleset {
+        handled_access_fs: u64,
+        handled_access_net: u64,
+        scoped: u64,
+    }
+
+    /// struct landlock_path_beneath_attr.
+    #[repr(C, packed)]
+    struct PathBeneath {
+        allowed_access: u64,
+        parent_fd: RawFd,
+    }
+
+    /// The version of the interface; 0 where there is none.
+    pub fn version() -> u32 {
+        const CREATE_RULESET_VERSION: u32 = 1;
+        // SAFETY: with this flag the kernel reads nothing.
+        let version = unsafe {
+            libc::syscall(
+                libc::SYS_landlock_create_ruleset,
+                std::ptr::null::<Ruleset>(),
+                0_usize,
+                CREATE_RULESET_VERSION,
+            )
+        };
+        u32::try_from(version).unwrap_or(0)
+    }
+
+    /// A set of rules: what is denied but for exceptions, and what stays inside.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn ruleset(handled_access_fs: u64, scoped: u64) -> io::Result<OwnedFd> {
+        let attributes = Ruleset {
+            handled_access_fs,
+            handled_access_net: 0,
+            scoped,
+        };
+        // SAFETY: the kernel reads as many bytes of the structure as are said, which outlives the call.
+        let made = checked(unsafe {
+            libc::syscall(
+                libc::SYS_landlock_create_ruleset,
+                &raw const attributes,
+                size_of::<Ruleset>(),
+                0_u32,
+            )
+        })?;
+        // SAFETY: the descriptor is new, and nobody else has it.
+        Ok(unsafe { OwnedFd::from_raw_fd(made) })
+    }
+
+    /// Adds an exception for a file, or for all that is below a directory.
+    ///
+    /// # Errors
+    ///
+    /// The system's: `EBADFD` for what is in no file system, such as a pipe.
+    pub fn allow(ruleset: &OwnedFd, access: u64, below: BorrowedFd<'_>) -> io::Result<()> {
+        const PATH_BENEATH: u32 = 1;
+        let attributes = PathBeneath {
+            allowed_access: access,
+            parent_fd: below.as_raw_fd(),
+        };
+        // SAFETY: the kernel reads this structure, which outlives the call.
+        checked(unsafe {
+            libc::syscall(
+                libc::SYS_landlock_add_rule,
+                ruleset.as_raw_fd(),
+                PATH_BENEATH,
+                &raw const attributes,
+                0_u32,
+            )
+        })
+        .map(|_| ())
+    }
+
+    /// Puts the calling thread, and all that it starts, under the rules. It has to be without new privileges.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn restrict_self(ruleset: &OwnedFd) -> io::Result<()> {
+        // SAFETY: the call takes numbers alone.
+        checked(unsafe {
+            libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0_u32)
+        })
+        .map(|_| ())
+    }
+
+    fn checked(result: libc::c_long) -> io::Result<RawFd> {
+        match RawFd::try_from(result) {
+            Ok(number) if number >= 0 => Ok(number),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}

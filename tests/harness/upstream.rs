@@ -169,9 +169,24 @@ impl Builder {
         F: Fn(Call) -> R + Send + Sync + 'static,
         R: Future<Output = Response<Body>> + Send + 'static,
     {
-        let listener = TcpListener::bind(("127.0.0.1", 0))
-            .await
-            .expect("a loopback port");
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
+        self.start_on(listener, handler).await
+    }
+
+    /// Serves a listener that the test made, in another network for one.
+    pub(crate) async fn start_on<F, R>(
+        self,
+        listener: std::net::TcpListener,
+        handler: F,
+    ) -> Upstream
+    where
+        F: Fn(Call) -> R + Send + Sync + 'static,
+        R: Future<Output = Response<Body>> + Send + 'static,
+    {
+        listener
+            .set_nonblocking(true)
+            .expect("a socket of this process");
+        let listener = TcpListener::from_std(listener).expect("a runtime");
         let addr = listener.local_addr().expect("a bound socket");
         let shared = Arc::new(Shared {
             required: self.required,

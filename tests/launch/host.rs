@@ -96,7 +96,7 @@ impl Host {
     }
 
     /// Gives a path and what is in it to the user.
-    fn give(&self, name: &str) {
+    pub(crate) fn give(&self, name: &str) {
         if self.user == User::Own {
             return;
         }

@@ -2,6 +2,7 @@
 
 mod agents;
 mod ends;
+mod hostile;
 mod refusals;
 mod walls;
 

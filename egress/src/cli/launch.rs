@@ -1,9 +1,7 @@
 //! `egress launch`: an agent in a place of its own, and its sidecar for as long as it works.
 
+mod docker;
 pub mod smolvm;
-
-#[cfg(target_os = "linux")]
-mod watch;
 
 use std::process::ExitCode;
 
@@ -12,6 +10,9 @@ use super::Failure;
 /// Places where an agent can be launched.
 #[derive(Debug, clap::Subcommand)]
 pub enum Launch {
+    /// Run the agent in a container, and the sidecar in another one beside it
+    #[command(after_help = docker::EXAMPLES)]
+    Docker(Box<docker::Args>),
     /// Run the agent in a micro-VM of smolvm, and the sidecar on the host beside it
     Smolvm(Box<smolvm::Args>),
 }
@@ -23,6 +24,7 @@ pub enum Launch {
 /// A [`Failure`].
 pub fn run(command: Launch) -> Result<ExitCode, Failure> {
     match command {
+        Launch::Docker(args) => docker::run(*args),
         Launch::Smolvm(args) => smolvm::run(*args),
     }
 }

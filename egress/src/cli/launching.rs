@@ -1,15 +1,23 @@
 //! What `egress run` and `egress launch` share: which bottle and agent are meant, and how a launch's errors are told.
 
+#[cfg(target_os = "linux")]
+pub(super) mod stops;
+#[cfg(target_os = "linux")]
+pub(super) mod watch;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
+use rustix::fs::{Access, access};
 use tokio::runtime::Runtime;
 
 use super::Failure;
 use crate::config::agents::{self, CustomAgent};
 use crate::config::manifest::{self, Bottle, Template};
 use crate::launch::agent::{self, Agent, Setting};
+#[cfg(target_os = "linux")]
+use crate::launch::place::local::contents::{is_systems_own, secret_inside};
 use crate::launch::prepare::Prepared;
 use crate::launch::refusals::Refusals;
 use crate::launch::{Host, claim, prepare, resolve, sidecar};
@@ -101,6 +109,16 @@ impl Chosen {
         Ok(agent)
     }
 
+    /// The files of the host that are copied for the agent.
+    pub(super) fn sources(&self) -> impl Iterator<Item = &Path> {
+        let custom = match &self.kind {
+            Kind::Custom(custom) => Some(custom),
+            Kind::Builtin(..) => None,
+        };
+        let credentials = custom.into_iter().flat_map(|custom| &custom.credentials);
+        credentials.map(|credential| credential.source.as_path())
+    }
+
     /// What is run.
     pub(super) fn command(&self, agent: &Agent, given: &[String]) -> Vec<String> {
         let own = match self.kind {
@@ -178,6 +196,66 @@ const BUILTIN: [(&str, Template); 4] = [
 fn template(name: &str) -> Option<Template> {
     let found = BUILTIN.iter().find(|(known, _)| *known == name);
     found.map(|(_, template)| *template)
+}
+
+/// Refuses a workspace that is or has one of the host's logins.
+#[cfg(target_os = "linux")]
+pub(super) fn without_logins(workspace: &Path) -> Result<(), Failure> {
+    let Some(secret) = secret_inside(workspace) else {
+        return Ok(());
+    };
+    let shown = workspace.display();
+    let error = if secret == workspace {
+        anyhow!("the agent would get {shown}, which is your home or a login")
+    } else {
+        anyhow!(
+            "the agent would get {shown}, and {} is in it",
+            secret.display()
+        )
+    };
+    Err(Failure::usage(error).hint(IN_A_PROJECT))
+}
+
+/// Refuses a workspace that is a directory of the system's.
+#[cfg(target_os = "linux")]
+pub(super) fn not_the_systems(workspace: &Path) -> Result<(), Failure> {
+    if !is_systems_own(workspace) {
+        return Ok(());
+    }
+    let error = anyhow!(
+        "the agent would work in {}, which belongs to the system",
+        workspace.display()
+    );
+    Err(Failure::usage(error).hint(IN_A_PROJECT))
+}
+
+#[cfg(target_os = "linux")]
+const IN_A_PROJECT: &str = "start in the directory of a project, or name one with --workspace DIR";
+
+/// A directory that an option names, without symbolic links.
+pub(super) fn directory(option: &str, path: &Path) -> Result<PathBuf, Failure> {
+    let real = found(option, path)?;
+    let error = if !real.is_dir() {
+        anyhow!("{option} {}: not a directory", path.display())
+    } else if access(&real, Access::READ_OK | Access::EXEC_OK).is_err() {
+        anyhow!("{option} {}: you may not enter it", real.display())
+    } else {
+        return Ok(real);
+    };
+    Err(Failure::usage(error).hint("name a directory of yours"))
+}
+
+/// What an option names, without symbolic links.
+pub(super) fn found(option: &str, path: &Path) -> Result<PathBuf, Failure> {
+    let real = path
+        .canonicalize()
+        .with_context(|| format!("{option} {}: cannot be found", path.display()))
+        .map_err(|error| Failure::usage(error).hint("name what is there, or make it first"))?;
+    if real.to_str().is_none() {
+        let error = anyhow!("{option} {}: the name is not UTF-8", real.display());
+        return Err(Failure::usage(error).hint("rename it"));
+    }
+    Ok(real)
 }
 
 fn no_manifest(what: &str) -> Failure {

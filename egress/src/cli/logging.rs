@@ -1,10 +1,12 @@
 //! The log: standard error, as text for people or JSON for programs.
 
 use std::io::IsTerminal as _;
+use std::str::FromStr;
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer as _, fmt, registry};
 
 /// The log's form.
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
@@ -16,23 +18,60 @@ pub(super) enum LogFormat {
     Json,
 }
 
-/// Begins logging. `filter` is in the form of `tracing-subscriber`'s `EnvFilter`.
-pub(super) fn begin(format: LogFormat, filter: &str) {
-    let filter = EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
-        .parse_lossy(filter);
+/// What is logged: a level, levels of modules as in `egress=debug,hyper=warn`, or both. What none names is at `info`.
+#[derive(Clone, Debug)]
+pub(super) struct LogFilter(Targets);
+
+impl FromStr for LogFilter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let targets: Targets = text
+            .parse()
+            .map_err(|_| "expected a level (off, error, warn, info, debug, trace), or MODULE=LEVEL, with commas between")?;
+        let level = targets.default_level().unwrap_or(LevelFilter::INFO);
+        Ok(Self(targets.with_default(level)))
+    }
+}
+
+/// Begins logging.
+pub(super) fn begin(format: LogFormat, filter: LogFilter) {
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let layer = fmt::layer()
         .with_writer(std::io::stderr)
-        .with_span_events(FmtSpan::NONE)
         .with_ansi(std::io::stderr().is_terminal() && !no_colour);
-    match format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder
+    let layer = match format {
+        LogFormat::Text => layer.boxed(),
+        LogFormat::Json => layer
             .json()
             .flatten_event(true)
             .with_current_span(false)
-            .init(),
+            .boxed(),
+    };
+    registry().with(layer).with(filter.0).init();
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::LogFilter;
+
+    #[test]
+    fn what_no_directive_names_is_logged_at_info() {
+        let LogFilter(targets) = "egress=debug,hyper=off".parse().expect("a filter");
+        assert!(targets.would_enable("egress::proxy", &Level::DEBUG));
+        assert!(!targets.would_enable("hyper", &Level::ERROR));
+        assert!(targets.would_enable("h2", &Level::INFO));
+        assert!(!targets.would_enable("h2", &Level::DEBUG));
+    }
+
+    #[test]
+    fn a_filter_that_would_not_do_what_it_says_is_refused() {
+        for text in ["egress=loud", "egress==debug", "a=b=c"] {
+            assert!(text.parse::<LogFilter>().is_err(), "{text}");
+        }
+        let LogFilter(off) = "off".parse().expect("a filter");
+        assert!(!off.would_enable("egress", &Level::ERROR));
     }
 }

@@ -1,11 +1,11 @@
 //! `egress run`: an agent in a box on this machine, and its sidecar for as long as it works.
 
 #[cfg(target_os = "linux")]
+mod arguments;
+#[cfg(target_os = "linux")]
 mod given;
 #[cfg(target_os = "linux")]
 mod session;
-#[cfg(target_os = "linux")]
-mod stops;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -63,11 +63,11 @@ const EXAMPLES: &str = "\
 Examples:
   egress run codex                           # your Codex login, in a box, in this directory
   egress run codex -- exec \"fix the tests\"
-  egress run --manifest bottle.yaml -- codex exec \"fix the tests\"
-  egress run --manifest bottle.yaml --bottle dev --ro-bind ~/.rustup --env RUST_LOG -- bash
+  egress run --manifest ~/bottle.yaml -- codex exec \"fix the tests\"
+  egress run --manifest ~/bottle.yaml --bottle dev --ro-bind ~/.rustup --env RUST_LOG -- bash
 
-Without a manifest, only Codex has a credential: that of your login. At the end, a line on stderr says
-what the sidecar refused, if anything, and another one what failed behind it.
+Without a manifest, only Codex has a credential: that of your login. At the end, a line on stderr
+says what the sidecar refused, if anything, and another one what failed behind it.
 
 Exit status: that of the command; 128 and the signal's number where a signal ended it; 2 (usage or
 configuration) or 3 where it was not started, and 3 where its sidecar ended before it did.";

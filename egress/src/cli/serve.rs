@@ -72,7 +72,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     if let Some(lines) = &mut handed {
         slots::first(lines, &environment)?;
     }
-    logging::begin(args.log_format, &args.log);
+    logging::begin(args.log_format, args.log.clone());
     if let Some(name) = token {
         check_token(&environment, &name)?;
     }

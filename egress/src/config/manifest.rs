@@ -147,6 +147,14 @@ pub struct Bottle {
     pub(super) routes: Vec<Route>,
 }
 
+impl Bottle {
+    /// The PEM files that its routes name, which its sidecar has to find under the same names.
+    pub fn upstream_cas(&self) -> impl Iterator<Item = &Path> {
+        let named = self.routes.iter();
+        named.filter_map(|route| route.upstream_ca.as_deref().map(Path::new))
+    }
+}
+
 /// A route of a bottle.
 #[derive(Clone, Debug)]
 pub(super) struct Route {

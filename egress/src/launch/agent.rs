@@ -1,7 +1,7 @@
 //! Agents: what is run, and the home and the environment that it finds.
 //!
 //! What an agent gets is made here, or is copied by a rule that knows what it copies: the agent may be hostile, and
-//! whatever it can read it can send somewhere. [`checked`] is the last look at all of it.
+//! whatever it can read it can send somewhere. `checked` is the last look at all of it.
 
 mod claude;
 mod codex;

@@ -7,8 +7,10 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use super::Host;
 
@@ -27,36 +29,39 @@ impl Claim {
     ///
     /// See [`Error`].
     pub fn take(bottle: &str, host: &Host<'_>) -> Result<Self, Error> {
-        let base = runtime_directory(host)?;
         let name = file_name(bottle);
-        let lock = base.join(format!("{name}.lock"));
+        let begun = Instant::now();
+        let (base, lock, held) = loop {
+            let base = runtime_directory(host)?;
+            let lock = base.join(format!("{name}.lock"));
+            match lock_file(&lock) {
+                Ok(held) => break (base, lock, held),
+                Err(error) if begun.elapsed() > PATIENCE => {
+                    return Err(match error {
+                        Errno::WOULDBLOCK => Error::Taken {
+                            bottle: bottle.into(),
+                        },
+                        error => Error::Io {
+                            path: lock,
+                            source: error.into(),
+                        },
+                    });
+                }
+                // The launch before is about to end, or has just removed the name of its lock, or the directory.
+                Err(Errno::WOULDBLOCK | Errno::STALE | Errno::NOENT) => {
+                    std::thread::sleep(PAUSE);
+                }
+                Err(error) => {
+                    return Err(Error::Io {
+                        path: lock,
+                        source: error.into(),
+                    });
+                }
+            }
+        };
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |source| Error::Io { path, source }
-        };
-        let held = loop {
-            let file = File::options()
-                .create(true)
-                .append(true)
-                .open(&lock)
-                .map_err(failed(&lock))?;
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {}
-                Err(rustix::io::Errno::WOULDBLOCK) => {
-                    return Err(Error::Taken {
-                        bottle: bottle.into(),
-                    });
-                }
-                Err(error) => return Err(failed(&lock)(error.into())),
-            }
-            // Whoever had it before removed the name; the lock of a file without a name excludes nobody.
-            let same = fs::metadata(&lock).is_ok_and(|named| {
-                file.metadata()
-                    .is_ok_and(|held| held.ino() == named.ino() && held.dev() == named.dev())
-            });
-            if same {
-                break file;
-            }
         };
         let directory = base.join(&name);
         match fs::remove_dir_all(&directory) {
@@ -91,6 +96,27 @@ impl Drop for Claim {
     }
 }
 
+/// How long a launch that is ending already may take to let go of its bottle.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Opens a file and locks it. `WOULDBLOCK` where another process has it, `STALE` where the file has lost its name
+/// meanwhile: the lock of such a file excludes nobody.
+fn lock_file(path: &Path) -> Result<File, Errno> {
+    let errno = |error: io::Error| Errno::from_io_error(&error).unwrap_or(Errno::IO);
+    let file = File::options()
+        .create(true)
+        .append(true)
+        .open(path)
+        .map_err(errno)?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    let held = file.metadata().map_err(errno)?;
+    let is_same = fs::metadata(path)
+        .is_ok_and(|named| (held.dev(), held.ino()) == (named.dev(), named.ino()));
+    if is_same { Ok(file) } else { Err(Errno::STALE) }
+}
+
 /// Why a bottle cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -116,13 +142,7 @@ pub enum Error {
 /// `$XDG_RUNTIME_DIR/egress`, which is on a tmpfs and its user's own; without it a directory of this user's in /tmp.
 fn runtime_directory(host: &Host<'_>) -> Result<PathBuf, Error> {
     let user = rustix::process::geteuid().as_raw();
-    let directory = (host.env)("XDG_RUNTIME_DIR")
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute())
-        .map_or_else(
-            || PathBuf::from(format!("/tmp/egress-{user}")),
-            |path| path.join("egress"),
-        );
+    let directory = directory_of_all(host);
     let failed = |source| Error::Io {
         path: directory.clone(),
         source,
@@ -137,6 +157,18 @@ fn runtime_directory(host: &Host<'_>) -> Result<PathBuf, Error> {
         return Err(Error::Foreign(directory));
     }
     Ok(directory)
+}
+
+/// Where the directories of all launches of this user are.
+pub fn directory_of_all(host: &Host<'_>) -> PathBuf {
+    let user = rustix::process::geteuid().as_raw();
+    (host.env)("XDG_RUNTIME_DIR")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .map_or_else(
+            || PathBuf::from(format!("/tmp/egress-{user}")),
+            |path| path.join("egress"),
+        )
 }
 
 fn private_directory(path: &Path) -> io::Result<()> {

@@ -1,5 +1,6 @@
 //! Places where an agent runs behind its sidecar.
 
+pub mod docker;
 #[cfg(target_os = "linux")]
 pub mod local;
 #[cfg(target_os = "linux")]

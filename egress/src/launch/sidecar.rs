@@ -48,7 +48,7 @@ pub struct Sidecar {
     certificate: CertificateDer<'static>,
     addresses: Vec<String>,
     log: Log,
-    logging: JoinHandle<()>,
+    logging: Option<JoinHandle<()>>,
 }
 
 impl Sidecar {
@@ -59,8 +59,34 @@ impl Sidecar {
     /// See [`Error`].
     pub async fn start(start: Start<'_>) -> Result<Self, Error> {
         let log = Log::open(start.log.as_deref())?;
-        let mut child = spawn(&start).map_err(Error::Spawn)?;
+        let child = spawn(&start).map_err(Error::Spawn)?;
         drop(start.sockets);
+        Self::attend(child, &start.slots, log).await
+    }
+
+    /// Starts a sidecar by a command of the caller's own, which runs `egress serve --slots-fd 0 --ready-fd 1` somewhere,
+    /// and waits until it takes connections.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`].
+    pub async fn start_by(
+        mut command: Command,
+        slots: &[u8],
+        log: Option<&Path>,
+    ) -> Result<Self, Error> {
+        let log = Log::open(log)?;
+        let child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(Error::Spawn)?;
+        Self::attend(child, slots, log).await
+    }
+
+    async fn attend(mut child: Child, values: &[u8], log: Log) -> Result<Self, Error> {
         let (Some(mut slots), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
@@ -68,7 +94,7 @@ impl Sidecar {
         };
         let logging = tokio::spawn(follow(stderr, log.clone()));
         // A sidecar that is gone already has said why, and is asked for it below.
-        _ = slots.write_all(&start.slots).await;
+        _ = slots.write_all(values).await;
         match tokio::time::timeout(PATIENCE, readiness(stdout)).await {
             Ok(Some(ready)) => Ok(Self {
                 child,
@@ -76,7 +102,7 @@ impl Sidecar {
                 certificate: ready.certificate,
                 addresses: ready.addresses,
                 log,
-                logging,
+                logging: Some(logging),
             }),
             Ok(None) => {
                 let status = child.wait().await.map_err(Error::Spawn)?;
@@ -112,7 +138,9 @@ impl Sidecar {
     /// Waits until it ends, which it does by itself only where something is wrong.
     pub async fn ended(&mut self) -> Ended {
         let status = self.child.wait().await;
-        _ = (&mut self.logging).await;
+        if let Some(logging) = self.logging.take() {
+            _ = logging.await;
+        }
         Ended {
             status: status.ok(),
             said: self.log.text(),
@@ -120,19 +148,23 @@ impl Sidecar {
     }
 
     /// Stops it: what is under way in it has lost its client. Returns what it refused.
-    pub async fn stop(mut self) -> Refusals {
-        drop(self.slots);
-        if tokio::time::timeout(STOPPING, self.child.wait())
-            .await
-            .is_err()
-        {
-            _ = self.child.kill().await;
+    pub async fn stop(self) -> Refusals {
+        let Self {
+            mut child,
+            slots,
+            log,
+            logging,
+            ..
+        } = self;
+        drop(slots);
+        if tokio::time::timeout(STOPPING, child.wait()).await.is_err() {
+            _ = child.kill().await;
         }
-        // Its last lines may be in the pipe yet, unless its end was waited for already.
-        if !self.logging.is_finished() {
-            _ = tokio::time::timeout(STOPPING, self.logging).await;
+        if let Some(logging) = logging {
+            // Its last lines may be in the pipe yet.
+            _ = tokio::time::timeout(STOPPING, logging).await;
         }
-        self.log.refusals()
+        log.refusals()
     }
 }
 

@@ -93,8 +93,15 @@ async fn an_agent_without_a_manifest_and_without_a_credential_says_so_and_how_to
         .expect("a manifest");
     assert!(note.contains("claude has no credential"), "{output:#?}");
     // What it says to write is right.
-    host.write("home/project/bottle.yaml", manifest);
-    let mut command = host.egress(["run", "claude", "-m", "bottle.yaml", "--", "--version"]);
+    host.write("claude.yaml", manifest);
+    let mut command = host.egress([
+        "run",
+        "claude",
+        "-m",
+        "../../claude.yaml",
+        "--",
+        "--version",
+    ]);
     command.env("CLAUDE_TOKEN", "sk-ant-oat01-real-token");
     let output = run(with_codex(&mut command).await).await.success();
     assert_eq!(output.stderr, "");

@@ -1,218 +1,261 @@
-//! What the arguments of a run come to: the sidecar's start, the agent's environment, and what of the host it is given.
+//! What the operator gives to an agent of the file system, and what must not be found by way of it.
+//!
+//! It reads names and links, and opens no file.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, anyhow};
-use rustix::fs::{Access, access};
+use anyhow::anyhow;
 
 use super::Args;
+use crate::admin::AdminAddress;
 use crate::cli::Failure;
-use crate::cli::launching::given_variables;
+use crate::cli::launching::{Chosen, directory, found, not_the_systems, without_logins};
+use crate::config::render::TokenRef;
 use crate::credential::codex;
-use crate::launch::Host;
-use crate::launch::agent::Agent;
-use crate::launch::place::local::contents::{
-    find_program, has_users_home, is_systems_own, secret_inside,
-};
-use crate::launch::place::local::{self, Sockets};
-use crate::launch::prepare::Prepared;
-use crate::launch::sidecar::Start;
-use crate::launch::variables::{AgentPath, ProxyUrl, variables};
+use crate::launch::place::local::contents::{find_program, has_users_home};
+use crate::launch::place::local::shared::Shared;
+use crate::launch::{Host, claim};
 
-impl Args {
-    /// How the sidecar is started; without sockets it listens by itself.
-    pub(super) fn sidecar<'a>(
-        &self,
-        prepared: &Prepared,
-        routes: &'a Path,
-        sockets: Sockets,
-    ) -> Start<'a> {
-        let mut arguments: Vec<OsString> = vec!["--ca-ephemeral".into()];
-        if sockets.is_empty() {
-            arguments.extend(["--listen".into(), "127.0.0.1:0".into()]);
-        } else {
-            arguments.extend(["--dns-answer".into(), local::SIDECAR.to_string().into()]);
-        }
-        for path in &self.upstream_ca {
-            arguments.extend(["--upstream-ca".into(), path.into()]);
-        }
-        if let Some(address) = &self.admin {
-            arguments.extend(["--admin".into(), address.into()]);
-        }
-        Start {
-            routes,
-            sockets,
-            arguments,
-            slots: prepared.handed.line(),
-            log: self.log.clone(),
-        }
-    }
+/// Directories and files of the host, without symbolic links.
+pub(super) struct Given {
+    /// The agent's working directory.
+    pub(super) workspace: PathBuf,
+    /// Its home, where that is kept.
+    pub(super) home: Option<PathBuf>,
+    /// What else it gets, and whether it may write there.
+    pub(super) more: Vec<(PathBuf, bool)>,
+    /// Directories of the operator's in reach of the agent, in which it can change nothing.
+    pub(super) pinned: Vec<PathBuf>,
+    writable: Vec<PathBuf>,
+    readable: Vec<PathBuf>,
+    is_boxed: bool,
+}
 
-    /// What else of the host the agent is given, and whether it may write there.
-    pub(super) fn more(&self) -> Result<Vec<(PathBuf, bool)>, Failure> {
-        let with = |option, writable| {
-            move |path: &PathBuf| Ok((harmless(canonical(option, path)?)?, writable))
+impl Given {
+    /// Finds all of it, and refuses what a box must not hold, and the operator's own files where the agent has a say in
+    /// what their names lead to.
+    pub(super) fn new(args: &Args, host: &Host<'_>) -> Result<Self, Failure> {
+        let workspace = args.workspace.as_deref().unwrap_or(Path::new("."));
+        let mut given = Self {
+            workspace: workspace_of(workspace, !args.no_box)?,
+            home: home_of_agent(args.home.as_deref(), host)?,
+            more: more(args)?,
+            pinned: Vec::new(),
+            writable: Vec::new(),
+            readable: Vec::new(),
+            is_boxed: !args.no_box,
         };
-        let read = self.ro_bind.iter().map(with("--ro-bind", false));
-        read.chain(self.bind.iter().map(with("--bind", true)))
-            .collect()
+        given.writable.push(given.workspace.clone());
+        given.writable.extend(given.home.clone());
+        for (path, writable) in &given.more {
+            let list = if *writable {
+                &mut given.writable
+            } else {
+                &mut given.readable
+            };
+            list.push(path.clone());
+        }
+        if !given.is_boxed {
+            return Ok(given);
+        }
+        let runtime = claim::directory_of_all(host);
+        let runtime = real_parent(&runtime);
+        // Each as it was named, beside what that led to when it was looked up for the box.
+        let more = args.ro_bind.iter().chain(&args.bind).map(PathBuf::as_path);
+        let more = more.zip(given.more.iter().map(|(real, _)| real));
+        let home = args.home.as_deref().zip(given.home.as_ref());
+        let all = [(workspace, &given.workspace)].into_iter().chain(home);
+        for (path, real) in all.chain(more) {
+            if let Some(why) = given.shared().refusal(path, real, runtime.as_deref()) {
+                let error = anyhow!("{} cannot be given to the agent: {why}", path.display());
+                return Err(Failure::usage(error)
+                    .hint("name a directory of a project, or one that is made for the agent"));
+            }
+        }
+        given.keep_out(args)?;
+        Ok(given)
     }
 
-    /// The agent's whole environment: nothing of the host's comes in unnamed.
-    pub(super) fn environment(
-        &self,
-        agent: &Agent,
-        prepared: &Prepared,
-        home: &Path,
-        bundle: &Path,
-        proxy: &str,
-    ) -> Result<Vec<(String, String)>, Failure> {
-        let text = |name: &str| std::env::var(name).ok();
-        let mut environment: Vec<(String, String)> = PASSED
-            .iter()
-            .filter_map(|name| Some(((*name).into(), text(name)?)))
-            .collect();
-        let home = home.display().to_string();
-        for (name, value) in [
-            ("HOME", home.as_str()),
-            ("USER", "agent"),
-            ("LOGNAME", "agent"),
-        ] {
-            environment.push((name.into(), value.into()));
+    /// What the operator should hear.
+    pub(super) fn notes(&self) -> impl Iterator<Item = String> {
+        self.pinned.iter().map(|path| {
+            let path = path.display();
+            format!("{path} is in the workspace, and read-only to the agent for this run")
+        })
+    }
+
+    fn shared(&self) -> Shared<'_> {
+        Shared {
+            writable: &self.writable,
+            readable: &self.readable,
         }
-        let proxy = ProxyUrl::parse(proxy).map_err(Failure::runtime)?;
-        let bundle = AgentPath::new(bundle)
-            .ok_or_else(|| Failure::usage(anyhow!("{}: not a plain path", bundle.display())))?;
-        let found = variables(&proxy, &bundle, Some(&prepared.routes));
-        environment.extend(found.into_iter().map(|(name, value)| (name.into(), value)));
-        environment.extend(agent.environment.iter().cloned());
-        environment.extend(given_variables(&self.env)?);
-        Ok(environment)
+    }
+
+    /// The files that the operator names on the command line.
+    fn keep_out(&mut self, args: &Args) -> Result<(), Failure> {
+        let admin = match args.admin.as_deref().map(str::parse) {
+            Some(Ok(AdminAddress::Unix(path))) => Some(path),
+            _ => None,
+        };
+        for (what, path) in [
+            ("the manifest", args.manifest.as_ref()),
+            ("the agents file", args.agents.as_ref()),
+        ] {
+            if let Some(path) = path.filter(|path| self.shared().decides(path)) {
+                let directory = plain(path).and_then(|real| Some(real.parent()?.to_owned()));
+                let below = |path: &PathBuf| !self.writable.contains(path);
+                let directory = directory.filter(below);
+                self.pinned
+                    .push(directory.ok_or_else(|| in_reach(what, path))?);
+            }
+        }
+        let files = [
+            ("the sidecar's log", args.log.as_ref()),
+            ("the admin socket", admin.as_ref()),
+        ];
+        let files = files
+            .into_iter()
+            .filter_map(|(what, path)| Some((what, path?)));
+        let roots = args.upstream_ca.iter();
+        let roots = roots.map(|path| ("a certificate for upstreams", path));
+        for (what, path) in files.chain(roots) {
+            if self.shared().decides(path) {
+                return Err(in_reach(what, path));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the bottle and the agent name: programs that are run, files whose contents go to the sidecar or to the agent.
+    pub(super) fn keep_out_of(&self, chosen: &Chosen, host: &Host<'_>) -> Result<(), Failure> {
+        if !self.is_boxed {
+            return Ok(());
+        }
+        for slot in chosen.bottle.render()?.slots {
+            match &slot.reference {
+                TokenRef::Variable(_) => {}
+                TokenRef::File(path) => {
+                    let path = host.expand(path).unwrap_or_else(|| path.clone());
+                    if self.shared().shows(&path) {
+                        return Err(in_reach("a credential", &path));
+                    }
+                }
+                TokenRef::Command(_) if !self.pinned.is_empty() => {
+                    let error = anyhow!(
+                        "the manifest is in the workspace, where another agent could have written it, and has a program \
+                         run on this machine ({})",
+                        slot.reference
+                    );
+                    return Err(Failure::usage(error).hint(KEEP_OUTSIDE));
+                }
+                TokenRef::Command(words) => self.keep_out_command(words)?,
+                TokenRef::CodexHost => {
+                    if let Some(path) = codex::locate(host.env)
+                        .ok()
+                        .filter(|path| self.shared().shows(path))
+                    {
+                        return Err(in_reach("the host's Codex login", &path));
+                    }
+                }
+            }
+        }
+        for source in chosen.sources() {
+            let path = host.expand(source).unwrap_or_else(|| source.to_owned());
+            if self.shared().decides(&path) {
+                return Err(in_reach("a file that is copied for the agent", &path));
+            }
+        }
+        Ok(())
+    }
+
+    /// The program, and the files among its arguments, such as the script of an interpreter.
+    fn keep_out_command(&self, words: &[String]) -> Result<(), Failure> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let program = words
+            .first()
+            .and_then(|program| find_program(program, &path));
+        // One that cannot be run today may be tomorrow.
+        let named = words.iter().take(1).filter(|program| program.contains('/'));
+        let files = named.chain(words.iter().skip(1)).map(PathBuf::from);
+        let files = files.filter(|path| path.symlink_metadata().is_ok());
+        for path in program.into_iter().chain(files) {
+            if self.shared().decides(&path) {
+                return Err(in_reach("what gives a credential", &path));
+            }
+        }
+        Ok(())
     }
 }
 
-/// What the agent may know of the environment that it was launched from.
-const PASSED: [&str; 14] = [
-    "PATH",
-    "TERM",
-    "COLORTERM",
-    "TERM_PROGRAM",
-    "LANG",
-    "LANGUAGE",
-    "LC_ALL",
-    "LC_CTYPE",
-    "TZ",
-    "NO_COLOR",
-    "FORCE_COLOR",
-    "COLUMNS",
-    "LINES",
-    "EDITOR",
-];
-
-/// Refuses a program that `PATH` does not have. One that is given by its path may stand in the box alone.
-pub(super) fn is_installed(command: &[String], agent: &Agent) -> Result<(), Failure> {
-    let name = command.first().map_or("", String::as_str);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    if name.contains('/') || find_program(name, &path).is_some() {
-        return Ok(());
-    }
-    let error = Failure::usage(anyhow!(
-        "there is no program `{name}` in the directories of PATH"
-    ));
-    Err(match &agent.install {
-        Some(install) if agent.command.first().is_some_and(|own| own == name) => {
-            error.hint(format!("install it: {}", install.join(" ")))
+/// What the operator adds, and whether the agent may write there.
+fn more(args: &Args) -> Result<Vec<(PathBuf, bool)>, Failure> {
+    let with = |option, writable| {
+        move |path: &PathBuf| {
+            let path = found(option, path)?;
+            if !args.no_box {
+                let hint = "name the directories and files that the agent needs, one by one";
+                without_logins(&path).map_err(|failure| failure.hint(hint))?;
+            }
+            Ok((path, writable))
         }
-        _ => error.hint(
-            "install it, or give its path; in the box it needs --ro-bind where it is not in PATH",
-        ),
-    })
+    };
+    let read = args.ro_bind.iter().map(with("--ro-bind", false));
+    read.chain(args.bind.iter().map(with("--bind", true)))
+        .collect()
+}
+
+fn in_reach(what: &str, path: &Path) -> Failure {
+    let error = anyhow!(
+        "{what}, {}, is in reach of the agent, which could change it or put a link in its place",
+        path.display()
+    );
+    Failure::usage(error).hint(KEEP_OUTSIDE)
+}
+
+const KEEP_OUTSIDE: &str = "keep it outside of the workspace and of what else the agent is given, for instance in ~/.config/egress; \
+     a manifest without programs may stand in a directory of its own below the workspace";
+
+/// A path without symbolic links, where it has none.
+fn plain(path: &Path) -> Option<PathBuf> {
+    let real = path.canonicalize().ok()?;
+    (std::path::absolute(path).ok()? == real).then_some(real)
 }
 
 /// The working directory, without symbolic links, and without the host's logins in it.
-pub(super) fn workspace(args: &Args) -> Result<PathBuf, Failure> {
-    let workspace = directory(
-        "--workspace",
-        args.workspace.as_deref().unwrap_or(Path::new(".")),
-    )?;
-    if args.no_box {
-        return Ok(workspace);
+fn workspace_of(named: &Path, is_boxed: bool) -> Result<PathBuf, Failure> {
+    let workspace = directory("--workspace", named)?;
+    if is_boxed {
+        not_the_systems(&workspace)?;
+        without_logins(&workspace)?;
     }
-    let hint = "start in the directory of a project, or name one with --workspace DIR";
-    if is_systems_own(&workspace) {
-        let error = anyhow!(
-            "the agent would work in {}, which belongs to the system",
-            workspace.display()
-        );
-        return Err(Failure::usage(error).hint(hint));
-    }
-    harmless(workspace).map_err(|failure| failure.hint(hint))
+    Ok(workspace)
 }
 
-/// The directory that is kept as the agent's home. Never the user's own: the agent could read all of it, and its dummy
-/// login would be written over the real one.
-pub(super) fn home(args: &Args, host: &Host<'_>) -> Result<Option<PathBuf>, Failure> {
-    let Some(home) = &args.home else {
+/// The directory that is kept as the agent's home. Never the user's own, in a box or not: the agent could read all of it,
+/// and its dummy login would be written over the real one.
+fn home_of_agent(named: Option<&Path>, host: &Host<'_>) -> Result<Option<PathBuf>, Failure> {
+    let Some(named) = named else {
         return Ok(None);
     };
-    let home = directory("--home", home)?;
+    let home = directory("--home", named)?;
     let login = codex::locate(host.env)
         .ok()
         .and_then(|path| path.canonicalize().ok());
     let error = if has_users_home(&home) {
-        anyhow!("--home {}: that is your own home", home.display())
+        anyhow!("--home {}: it is or has your home", home.display())
     } else if let Some(login) = login.filter(|login| login.starts_with(&home)) {
         let login = login.display();
         anyhow!("--home {}: your own login {login} is in it", home.display())
     } else {
         return Ok(Some(home));
     };
-    Err(Failure::usage(error)
-        .hint("name a directory that is the agent's alone, such as one that you make with `mkdir -p ~/.local/share/agent-home`"))
+    Err(Failure::usage(error).hint(
+        "name a directory that is the agent's alone, such as one that you make with `mkdir -p ~/.local/share/agent-home`",
+    ))
 }
 
-/// Refuses a path that has one of the host's logins in it.
-fn harmless(path: PathBuf) -> Result<PathBuf, Failure> {
-    match secret_inside(&path) {
-        Some(secret) => {
-            let error = if secret == path {
-                anyhow!(
-                    "the agent would get {}, which is your home or a login",
-                    path.display()
-                )
-            } else {
-                let (path, secret) = (path.display(), secret.display());
-                anyhow!("the agent would get {path}, and {secret} is in it")
-            };
-            Err(Failure::usage(error).hint("name the directories that the agent needs, one by one"))
-        }
-        None => Ok(path),
-    }
-}
-
-fn directory(option: &str, path: &Path) -> Result<PathBuf, Failure> {
-    let found = canonical(option, path)?;
-    let error = if !found.is_dir() {
-        anyhow!("{option} {}: not a directory", path.display())
-    } else if access(&found, Access::READ_OK | Access::EXEC_OK).is_err() {
-        anyhow!("{option} {}: you may not enter it", found.display())
-    } else {
-        return Ok(found);
-    };
-    Err(Failure::usage(error).hint("name a directory of yours"))
-}
-
-/// A path without symbolic links.
-fn canonical(option: &str, path: &Path) -> Result<PathBuf, Failure> {
-    let shown = path.display();
-    let found = path
-        .canonicalize()
-        .with_context(|| format!("{option} {shown}: cannot be found"))
-        .map_err(|error| Failure::usage(error).hint("name what is there, or make it first"))?;
-    if found.to_str().is_none() {
-        let error = anyhow!("{option} {}: the name is not UTF-8", found.display());
-        return Err(Failure::usage(error).hint("rename it"));
-    }
-    Ok(found)
+/// A path that need not be there yet, with the links on the way to it followed.
+fn real_parent(path: &Path) -> Option<PathBuf> {
+    let parent = path.parent()?.canonicalize().ok()?;
+    Some(parent.join(path.file_name()?))
 }

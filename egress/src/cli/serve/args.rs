@@ -10,7 +10,7 @@ use egress_ca::{Constraints, Root};
 use ipnet::IpNet;
 
 use super::super::Failure;
-use super::super::logging::LogFormat;
+use super::super::logging::{LogFilter, LogFormat};
 use super::dns::DnsAddress;
 use super::listen::{self, ListenAddress, Place};
 use crate::admin::AdminAddress;
@@ -92,7 +92,7 @@ pub struct Args {
         env = "EGRESS_LOG",
         default_value = "info"
     )]
-    pub(super) log: String,
+    pub(super) log: LogFilter,
     /// A file descriptor that is told `LISTEN=ADDRESS` for each listener, `CA=` and the root's certificate in base64, and
     /// then `READY=1`
     #[arg(long, value_name = "N")]
@@ -151,13 +151,17 @@ pub struct CaArgs {
 const EXAMPLES: &str = "\
 Examples:
   EGRESS_TOKEN_0=... egress serve --routes routes.yaml
-  EGRESS_TOKEN_0_FILE=/run/secrets/openai egress serve -r routes.yaml --listen 10.1.0.2:8080 --allow-client 10.1.0.0/24
-  egress serve -r routes.yaml --listen unix:/run/bottle/egress.sock --admin unix:/run/bottle/admin.sock
-  egress serve -r routes.yaml --listen 10.1.0.2:8080 --steer-tls 10.1.0.2:443 --steer-http 10.1.0.2:80 \
-      --dns 10.1.0.2:53 --dns-answer 10.1.0.2 --allow-client 10.1.0.0/24
+  EGRESS_TOKEN_0_FILE=/run/secrets/openai egress serve -r routes.yaml \\
+    --listen 10.1.0.2:8080 --allow-client 10.1.0.0/24
+  egress serve -r routes.yaml \\
+    --listen unix:/run/bottle/egress.sock --admin unix:/run/bottle/admin.sock
+  egress serve -r routes.yaml --listen 10.1.0.2:8080 \\
+    --steer-tls 10.1.0.2:443 --steer-http 10.1.0.2:80 \\
+    --dns 10.1.0.2:53 --dns-answer 10.1.0.2 --allow-client 10.1.0.0/24
   egress serve -r routes.yaml --listen fd:5 --slots-fd 0 --stop-at-eof <slots.pipe
 
-Signals: HUP reads the routes and slots again; TERM and INT stop after the exchanges under way, a second INT at once.";
+Signals: HUP reads the routes and slots again; TERM and INT stop after the exchanges under way, a
+second INT at once.";
 
 fn seconds() -> clap::builder::RangedU64ValueParser {
     clap::value_parser!(u64).range(1..=7 * 86_400)

@@ -161,7 +161,7 @@ const STORES: [(&str, &str); 5] = [
 
 /// What secrets look like, wherever they stand: first by themselves, then behind a name that says so.
 static SECRETS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
-    const KEYS: &str = r"access_?token|refresh_?token|id_?token|auth_?token|oauth_?token|bearer_?token|session_?token|client_?secret|private_?key|secret_?key|secret_?access_?key|api_?key|apikey|passw(?:or)?d|passphrase|cookie";
+    const KEYS: &str = r"(?:access|refresh|id|auth|oauth|bearer|session|private|personal|bot|deploy)[_-]?tokens?|client[_-]?secret|private[_-]?key|secret[_-]?key|secret[_-]?access[_-]?key|access[_-]?key|signing[_-]?key|api[_-]?key|passw(?:or)?d|passphrase|cookie|\b(?:token|secret|pat|pwd)\b";
     [
         (
             r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----".into(),

@@ -6,12 +6,14 @@
 
 mod channel;
 pub mod contents;
+mod fence;
 mod files;
 pub mod inside;
 mod layout;
 mod network;
 mod plan;
 mod privileges;
+pub mod shared;
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};

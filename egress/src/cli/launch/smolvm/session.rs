@@ -9,10 +9,11 @@ use anyhow::{Context as _, anyhow};
 use super::Args;
 use super::way::Way;
 use crate::cli::Failure;
-use crate::cli::launch::watch::{AtWork, Stops, watch};
-use crate::cli::launching::{Chosen, ends, given_variables, prepared};
+use crate::cli::launching::stops::Stops;
+use crate::cli::launching::watch::{AtWork, watch};
+use crate::cli::launching::{self, Chosen, ends, given_variables, prepared};
 use crate::launch::agent::{Agent, HomeFile, Setting};
-use crate::launch::place::local::contents;
+use crate::launch::place::local::contents::terminal;
 use crate::launch::place::smolvm::{
     BUNDLE, Contents, Error, Machine, PROXY, Plan, Reach, WORKSPACE,
 };
@@ -158,8 +159,12 @@ impl AtWork for Machine {
         Self::ended(self).await.map_err(Failure::from)
     }
 
-    fn signal(&self, number: i32) {
+    async fn signal(&self, number: i32) {
         Self::signal(self, number);
+    }
+
+    fn has_keys(&self) -> bool {
+        terminal().is_some()
     }
 
     async fn write(&self, file: &HomeFile) -> Result<(), Failure> {
@@ -280,24 +285,9 @@ fn machine_name(bottle: &str) -> String {
 
 /// The directory that the agent works in, without the host's logins in it.
 fn workspace(path: &Path) -> Result<PathBuf, Failure> {
-    let found = path
-        .canonicalize()
-        .with_context(|| format!("cannot find {}", path.display()))
-        .map_err(|error| Failure::usage(error).hint("name a directory with --workspace DIR"))?;
-    if !found.is_dir() {
-        let error = anyhow!("{} is no directory", found.display());
-        return Err(Failure::usage(error).hint("name a directory with --workspace DIR"));
-    }
-    if let Some(secret) = contents::secret_inside(&found) {
-        let error = anyhow!(
-            "the agent would get {}, and {} is in it",
-            found.display(),
-            secret.display()
-        );
-        return Err(
-            Failure::usage(error).hint("name the directory of a project with --workspace DIR")
-        );
-    }
+    let found = launching::directory("--workspace", path)?;
+    launching::not_the_systems(&found)?;
+    launching::without_logins(&found)?;
     Ok(found)
 }
 

@@ -62,6 +62,12 @@ fn a_secret_is_recognised_by_its_form_or_by_its_name() {
         "password=abcdefgh",
         "//registry.npmjs.org/:_authToken=abcdefgh",
         "_auth=YWJjZGVmZ2g=",
+        "access-token: dop_v1_0123456789abcdef",
+        "api-key = \"abcdefgh\"",
+        r#"{"token": "abcdefgh"}"#,
+        "[auth]\ntoken=sntrys_0123456789",
+        "secret: abcdefgh",
+        r#"{"accessTokens": "abcdefgh"}"#,
         r#"{"auths": {"r.example": {"auth": "dXNlcjpwYXNz"}}}"#,
     ] {
         let kind = by_contents(text.as_bytes());
@@ -80,6 +86,9 @@ fn what_is_no_secret_or_says_that_it_is_a_placeholder_may_be_copied() {
         "registry=https://registry.npmjs.org/\nsave-exact=true",
         "access_token: ''",
         "max_tokens: 100000",
+        "model_auto_compact_token_limit = 100000",
+        "secret_scanning: enabled",
+        "path: /usr/local/bin",
         "url: https://api.example/v1/tokens",
     ] {
         assert_eq!(by_contents(text.as_bytes()), Kind::Other, "{text}");

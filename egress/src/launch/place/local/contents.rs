@@ -20,6 +20,8 @@ pub struct Contents {
     pub home: Option<PathBuf>,
     /// Further directories and files of the host, with whether the agent may write there.
     pub more: Vec<(PathBuf, bool)>,
+    /// Directories in those of the host in which the agent can change nothing.
+    pub pinned: Vec<PathBuf>,
     /// The files of its home.
     pub files: Vec<HomeFile>,
     /// The trust bundle.
@@ -31,7 +33,16 @@ pub struct Contents {
 }
 
 impl Contents {
+    /// The directories of the host that the agent may write to.
+    fn writable(&self) -> Vec<PathBuf> {
+        let more = self.more.iter().filter(|(_, writable)| *writable);
+        let more = more.map(|(path, _)| path);
+        let all = [&self.workspace].into_iter().chain(&self.home).chain(more);
+        all.cloned().collect()
+    }
+
     pub(super) fn plan(self) -> Plan {
+        let writable = self.writable();
         let path = self
             .environment
             .iter()
@@ -42,6 +53,7 @@ impl Contents {
             .command
             .first()
             .and_then(|program| find_program(program, &path));
+        let user_home = user_homes().into_iter().next();
         let more: Vec<_> = self
             .more
             .into_iter()
@@ -56,7 +68,9 @@ impl Contents {
             .collect();
         let layout = Layout::new(&Wanted {
             workspace: &self.workspace,
-            homes: &user_homes(),
+            writable: &writable,
+            pinned: &self.pinned,
+            home: user_home.as_deref(),
             path: &path,
             program: program.as_deref(),
             more: &more,

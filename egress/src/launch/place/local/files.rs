@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, symlink};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
 use super::layout::HOME;
@@ -20,7 +22,7 @@ pub(super) fn build(plan: &Plan) -> Result<(), Failed> {
         .map_err(|error| at(Path::new("host name"))(error.into()))?;
     enter_staging().map_err(at(Path::new(STAGING)))?;
     for path in ["/tmp", "/var/tmp"] {
-        tmpfs(&inside(Path::new(path)), 0o1777).map_err(at(Path::new(path)))?;
+        scratch(&inside(Path::new(path)), 0o1777).map_err(at(Path::new(path)))?;
     }
     make_home(plan.home.as_deref()).map_err(at(Path::new(HOME)))?;
     for bind in &plan.binds {
@@ -70,17 +72,19 @@ fn leave_host() -> io::Result<()> {
     rustix::process::pivot_root(".", ".")?;
     rustix::mount::unmount(".", UnmountFlags::DETACH)?;
     std::env::set_current_dir("/")?;
-    remount(Path::new("/"), MountFlags::RDONLY)
+    let flags = MountFlags::BIND | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::RDONLY;
+    rustix::mount::mount_remount("/", flags, c"").map_err(Into::into)
 }
 
 /// The agent's home: a directory of the host's, or one that ends with the box.
 fn make_home(of_host: Option<&Path>) -> io::Result<()> {
     match of_host {
-        None => tmpfs(&inside(Path::new(HOME)), 0o700),
+        None => scratch(&inside(Path::new(HOME)), 0o700),
         Some(source) => Bind {
             source: source.into(),
             target: HOME.into(),
             access: Access::ReadWrite,
+            pinned: false,
         }
         .mount(),
     }
@@ -88,24 +92,27 @@ fn make_home(of_host: Option<&Path>) -> io::Result<()> {
 
 impl Bind {
     fn mount(&self) -> io::Result<()> {
-        let source = under(OLD, &self.source);
         let target = inside(&self.target);
-        if fs::metadata(&source)?.is_dir() {
+        let source = hold(&under(OLD, &self.source))?;
+        if is_directory(&source)? {
             make_directory(&target, 0o755)?;
         } else {
-            make_parent(&target)?;
-            fs::OpenOptions::new()
-                .create(true)
-                .append(true)
-                .mode(0o444)
-                .open(&target)?;
+            make_place(&target)?;
         }
-        rustix::mount::mount_bind_recursive(&source, &target)?;
+        rustix::mount::mount_bind_recursive(
+            by_descriptor(&source),
+            by_descriptor(&hold(&target)?),
+        )?;
         let access = match self.access {
             Access::ReadOnly => MountFlags::RDONLY,
             Access::ReadWrite => MountFlags::empty(),
         };
-        for mount in mounts_below(&target)? {
+        let mounts = mounts_below(&target)?;
+        if !mounts.contains(&target) {
+            // It stands elsewhere, and nothing of what was asked for would hold there.
+            return Err(io::Error::other("the mount is not where it should be"));
+        }
+        for mount in mounts {
             match remount(&mount, access) {
                 // A mount inside that its owner closed to everybody cannot be reached by the agent either.
                 Err(error) if mount != target && is_closed(&error) => {}
@@ -116,16 +123,45 @@ impl Bind {
     }
 }
 
+/// Opens a path of the tree on which no link stands. What the agent can write to is bound into the box before it is whole,
+/// and a link in there would lead into the host's tree, which is still at hand.
+fn hold(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let held = rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)?;
+    // With these flags the last name itself may be one.
+    match FileType::from_raw_mode(rustix::fs::fstat(&held)?.st_mode) {
+        FileType::Symlink => Err(rustix::io::Errno::LOOP.into()),
+        _ => Ok(held),
+    }
+}
+
+/// A path that leads to what is held, whoever moves the names on the way to it.
+fn by_descriptor(held: &OwnedFd) -> PathBuf {
+    under(OLD, Path::new("/proc/self/fd")).join(held.as_raw_fd().to_string())
+}
+
+fn is_directory(held: &OwnedFd) -> io::Result<bool> {
+    let mode = rustix::fs::fstat(held)?.st_mode;
+    Ok(FileType::from_raw_mode(mode) == FileType::Directory)
+}
+
 fn is_closed(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::PermissionDenied
 }
 
-/// No set-user-ID programs and no devices, and what else is asked for. Flags that the host set are kept: the kernel locks
-/// them in a user namespace (mount_namespaces(7)).
+/// No set-user-ID programs and no devices, and what else is asked for.
 fn remount(path: &Path, access: MountFlags) -> io::Result<()> {
-    let flags = rustix::fs::statvfs(path)?.f_flag;
+    restrict(path, MountFlags::NOSUID | MountFlags::NODEV | access)
+}
+
+/// Adds flags to a mount. Those that the host set are kept: the kernel locks them in a user namespace
+/// (mount_namespaces(7)).
+fn restrict(path: &Path, more: MountFlags) -> io::Result<()> {
+    let mount = hold(path)?;
+    let flags = rustix::fs::fstatvfs(&mount)?.f_flag;
     let kept = [
         (rustix::fs::StatVfsMountFlags::RDONLY, MountFlags::RDONLY),
+        (rustix::fs::StatVfsMountFlags::NODEV, MountFlags::NODEV),
         (rustix::fs::StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),
         (rustix::fs::StatVfsMountFlags::NOATIME, MountFlags::NOATIME),
         (
@@ -141,8 +177,8 @@ fn remount(path: &Path, access: MountFlags) -> io::Result<()> {
         .into_iter()
         .filter(|(is_set, _)| flags.contains(*is_set))
         .fold(MountFlags::empty(), |all, (_, flag)| all | flag);
-    let flags = MountFlags::BIND | MountFlags::NOSUID | MountFlags::NODEV | access | kept;
-    rustix::mount::mount_remount(path, flags, c"").map_err(Into::into)
+    let flags = MountFlags::BIND | more | kept;
+    rustix::mount::mount_remount(by_descriptor(&mount), flags, c"").map_err(Into::into)
 }
 
 /// A mount and all that came with it, from the kernel's list (proc_pid_mountinfo(5)): a read-only bind mount does not
@@ -214,16 +250,12 @@ fn mount_proc() -> io::Result<()> {
 /// programs look for the name of a terminal that /dev/pts does not have.
 fn make_devices(terminal: Option<&Path>) -> io::Result<()> {
     let dev = inside(Path::new("/dev"));
-    tmpfs(&dev, 0o755)?;
+    make_directory(&dev, 0o755)?;
     for name in ["null", "zero", "full", "random", "urandom", "tty"] {
-        let device = dev.join(name);
-        fs::File::create(&device)?;
-        rustix::mount::mount_bind(under(OLD, &Path::new("/dev").join(name)), &device)?;
+        mount_device(&Path::new("/dev").join(name), &dev.join(name))?;
     }
     if let Some(terminal) = terminal {
-        let console = dev.join("console");
-        fs::File::create(&console)?;
-        rustix::mount::mount_bind(under(OLD, terminal), &console)?;
+        mount_device(terminal, &dev.join("console"))?;
     }
     for (link, target) in [
         ("fd", "/proc/self/fd"),
@@ -243,7 +275,27 @@ fn make_devices(terminal: Option<&Path>) -> io::Result<()> {
         MountFlags::NOSUID | MountFlags::NOEXEC,
         Some(c"newinstance,ptmxmode=0666,mode=0620"),
     )?;
-    tmpfs(&dev.join("shm"), 0o1777)
+    scratch(&dev.join("shm"), 0o1777)
+}
+
+/// Root's agent owns the host's devices, and could change who else may use them: as read-only mounts they can be written
+/// to, and their permissions cannot.
+fn mount_device(source: &Path, target: &Path) -> io::Result<()> {
+    make_place(target)?;
+    rustix::mount::mount_bind(under(OLD, source), target)?;
+    restrict(
+        target,
+        MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NOEXEC,
+    )
+}
+
+/// A directory that the agent can write to, and that is forgotten. All of them are parts of the one file system that the
+/// box's root is on, so that together they take no more of the memory than one may: half of it.
+fn scratch(path: &Path, mode: u32) -> io::Result<()> {
+    make_directory(path, 0o755)?;
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+    fs::set_permissions(path, mode)?;
+    rustix::mount::mount_bind(path, path).map_err(Into::into)
 }
 
 fn tmpfs(path: &Path, mode: u32) -> io::Result<()> {
@@ -259,20 +311,50 @@ fn tmpfs(path: &Path, mode: u32) -> io::Result<()> {
     .map_err(Into::into)
 }
 
+/// Makes a directory and those on the way to it; one that is there is as good. A link on the way is an error.
 fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
     make_parent(path)?;
-    match fs::DirBuilder::new().mode(mode).create(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        other => other,
-    }
+    step(path, mode)
 }
 
 fn make_parent(path: &Path) -> io::Result<()> {
-    let parent = path.parent().unwrap_or(Path::new("/"));
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(parent)
+    let mut parent = PathBuf::from("/");
+    for part in path.parent().unwrap_or(Path::new("/")).components() {
+        if let Component::Normal(part) = part {
+            parent.push(part);
+            step(&parent, 0o755)?;
+        }
+    }
+    Ok(())
+}
+
+fn step(path: &Path, mode: u32) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    if is_directory(&hold(path)?)? {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::NotADirectory.into())
+    }
+}
+
+/// Makes an empty file for something to be mounted on, where there is none.
+fn make_place(path: &Path) -> io::Result<()> {
+    make_parent(path)?;
+    match create(path, 0o444) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn create(path: &Path, mode: u32) -> io::Result<fs::File> {
+    fs::OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(mode)
+        .open(path)
 }
 
 fn make_link(link: &Path, target: &Path) -> io::Result<()> {
@@ -280,13 +362,14 @@ fn make_link(link: &Path, target: &Path) -> io::Result<()> {
     symlink(target, link)
 }
 
-/// Writes a file of the box's own. Where the place is taken by a mount, it is covered, and what is below is unharmed.
+/// Writes a file of the box's own. Where the place is taken, that is an error: it would be one of the host's files.
 fn write(file: &BoxFile) -> io::Result<()> {
     let path = inside(&file.path);
     make_parent(&path)?;
-    fs::write(&path, &file.contents)?;
+    let mut made = create(&path, file.mode)?;
+    io::Write::write_all(&mut made, &file.contents)?;
     let mode = std::os::unix::fs::PermissionsExt::from_mode(file.mode);
-    fs::set_permissions(&path, mode)
+    made.set_permissions(mode)
 }
 
 /// A path of the box, while it is built.

@@ -98,10 +98,12 @@ fn init(launcher: &UnixStream) -> Result<ExitCode, Failed> {
         // The launcher is gone.
         return Ok(ExitCode::FAILURE);
     };
+    privileges::bound();
     files::build(&plan)?;
-    privileges::give_up()?;
+    let input = descriptors.pop();
+    privileges::give_up(input.as_ref().map(OwnedFd::as_fd))?;
     let home = furnish(std::mem::take(&mut plan.home_files)).map_err(started(HOME))?;
-    let child = start(&plan, descriptors.pop())?;
+    let child = start(&plan, input)?;
     channel::send(launcher, &FromBox::Started, &[]).map_err(started("the launcher's socket"))?;
     let listening = launcher.try_clone().map_err(started("descriptors"))?;
     let pid = Pid::from_child(&child);

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::plan::{Access, Bind};
+use super::shared::leads_through;
 
 /// The agent's home in the box.
 pub(super) const HOME: &str = "/home/agent";
@@ -21,10 +22,12 @@ pub(super) const BUNDLE_LINKS: [&str; 3] = [
 ];
 
 /// Programs and what they read: the same for every user of the host.
-const SYSTEM: [&str; 34] = [
+const SYSTEM: [&str; 35] = [
     "/usr",
     "/opt",
-    "/nix",
+    // Not /nix itself: it has the socket of a service that fetches what it is asked for, with the host's network.
+    "/nix/store",
+    "/nix/var/nix/profiles",
     "/etc/alternatives",
     "/etc/bash.bashrc",
     "/etc/ca-certificates.conf",
@@ -74,8 +77,12 @@ pub(super) struct Layout {
 pub(super) struct Wanted<'a> {
     /// The agent's working directory, without symbolic links.
     pub(super) workspace: &'a Path,
-    /// The user's home, under each of its names; it stays outside.
-    pub(super) homes: &'a [PathBuf],
+    /// All directories that the agent may write to, without symbolic links.
+    pub(super) writable: &'a [PathBuf],
+    /// Directories in there in which it can change nothing.
+    pub(super) pinned: &'a [PathBuf],
+    /// The user's home, which stays outside.
+    pub(super) home: Option<&'a Path>,
     /// The value of `PATH`.
     pub(super) path: &'a OsStr,
     /// The command's program, as the host finds it.
@@ -105,6 +112,9 @@ impl Layout {
             layout.add(path, *access);
         }
         layout.add(wanted.workspace, Access::ReadWrite);
+        for directory in wanted.pinned {
+            layout.pin(directory, wanted.writable);
+        }
         layout.sort();
         layout
     }
@@ -123,7 +133,30 @@ impl Layout {
             source,
             target,
             access,
+            pinned: false,
         });
+    }
+
+    /// Makes a directory read-only, and every one between it and that which the agent may write to a mount of its own, which
+    /// cannot be renamed to put another in its place (rename(2), EBUSY). A file would not do: its mount goes with it when
+    /// somebody outside replaces it.
+    fn pin(&mut self, directory: &Path, writable: &[PathBuf]) {
+        let Some(tree) = writable.iter().find(|tree| directory.starts_with(tree)) else {
+            return;
+        };
+        let pinned = |path: &Path, access| Bind {
+            source: path.into(),
+            target: path.into(),
+            access,
+            pinned: true,
+        };
+        let between = directory
+            .ancestors()
+            .skip(1)
+            .take_while(|path| *path != tree);
+        self.binds
+            .extend(between.map(|path| pinned(path, Access::ReadWrite)));
+        self.binds.push(pinned(directory, Access::ReadOnly));
     }
 
     /// Puts parents before children, and drops what a parent brings along.
@@ -139,7 +172,7 @@ impl Layout {
             let covered = nearest.is_some_and(|parent| {
                 parent.access == bind.access && parent.source == parent.target
             });
-            if !covered {
+            if bind.pinned || !covered {
                 self.binds.push(bind);
             }
         }
@@ -158,7 +191,8 @@ impl Layout {
 }
 
 /// Where `PATH` finds programs outside of the system's directories: those directories, and what is known to stand beside
-/// them. Never a directory that has the user's home in it.
+/// them. Never a directory that has the user's home or a login in it, and nothing that is found by way of a directory that
+/// the agent can write to: it would choose by a link what it is shown. What is in there it has already.
 fn tools(wanted: &Wanted<'_>) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::env::split_paths(wanted.path).filter(|entry| entry.is_absolute()) {
@@ -166,6 +200,7 @@ fn tools(wanted: &Wanted<'_>) -> Vec<PathBuf> {
         found.push(entry);
     }
     found.extend(wanted.program.map(Path::to_owned));
+    found.retain(|path| !leads_through(path, wanted.writable));
     // What a link leads to has to be there as well.
     let real: Vec<_> = found
         .iter()
@@ -174,11 +209,26 @@ fn tools(wanted: &Wanted<'_>) -> Vec<PathBuf> {
     found.extend(real);
     found.retain(|path| {
         let real = path.canonicalize().unwrap_or_else(|_| path.clone());
-        let above_home = wanted.homes.iter().any(|home| home.starts_with(&real));
-        !above_home && real != Path::new("/")
+        let is_private = wanted.home.is_some_and(|home| is_private(&real, home));
+        let is_system = NO_TOOLS.iter().any(|system| real.starts_with(system));
+        !is_private && !is_system && real != Path::new("/")
     });
     found
 }
+
+/// Whether a directory has the home in it, or has to do with a login of the user. An agent of an earlier launch may have
+/// put a link into a directory of `PATH`.
+fn is_private(real: &Path, home: &Path) -> bool {
+    let home = home.canonicalize().unwrap_or_else(|_| home.to_owned());
+    let near = |login: &&str| {
+        let login = home.join(login);
+        login.starts_with(real) || real.starts_with(login)
+    };
+    home.starts_with(real) || LOGINS.iter().any(near)
+}
+
+/// Where no program is that an agent should see, whatever `PATH` says: settings of the host, sockets of its services.
+const NO_TOOLS: [&str; 7] = ["/boot", "/dev", "/etc", "/proc", "/run", "/sys", "/var/run"];
 
 /// Packages that the programs of a directory are links into.
 fn beside(bin: &Path) -> Option<PathBuf> {
@@ -319,6 +369,42 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_of_the_path_that_is_a_link_shows_no_login() {
+        let top = tempfile::tempdir().expect("a directory");
+        let home = top.path().canonicalize().expect("it is there");
+        let work = home.join("work");
+        let logins =
+            [".ssh", ".codex", ".local/share/opencode", ".config"].map(|name| home.join(name));
+        let others = [home.join("plain"), "/etc".into(), "/run".into()];
+        fs::create_dir_all(&work).expect("made");
+        fs::create_dir_all(home.join("earlier")).expect("made");
+        for (number, led_to) in logins.iter().chain(&others).enumerate() {
+            fs::create_dir_all(led_to).expect("made");
+            let entries = [
+                work.join(format!("{number}")),
+                home.join(format!("earlier/{number}")),
+            ];
+            let path = std::env::join_paths(&entries).expect("a PATH");
+            for entry in &entries {
+                std::os::unix::fs::symlink(led_to, entry).expect("made");
+            }
+            let layout = Layout::new(&Wanted {
+                workspace: &work,
+                pinned: &[],
+                writable: std::slice::from_ref(&work),
+                home: Some(&home),
+                path: &path,
+                program: None,
+                more: &[],
+            });
+            let is_shown = layout.binds.iter().any(|bind| bind.source == *led_to);
+            assert_eq!(is_shown, led_to.ends_with("plain"), "{}", led_to.display());
+            let by_agent = layout.binds.iter().any(|bind| bind.target == entries[0]);
+            assert!(!by_agent, "{}", led_to.display());
+        }
+    }
+
+    #[test]
     fn tools_of_the_user_are_in_the_box_and_the_home_is_not() {
         let top = tempfile::tempdir().expect("a directory");
         let home = top.path().canonicalize().expect("it is there");
@@ -331,7 +417,9 @@ mod tests {
         let path = std::env::join_paths([&bin, &home, Path::new("relative"), Path::new("/")]);
         let layout = Layout::new(&Wanted {
             workspace: &work,
-            homes: std::slice::from_ref(&home),
+            pinned: &[],
+            writable: std::slice::from_ref(&work),
+            home: Some(&home),
             path: &path.expect("a PATH"),
             program: None,
             more: &[],

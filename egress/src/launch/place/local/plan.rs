@@ -42,6 +42,8 @@ pub(super) struct Bind {
     pub(super) target: PathBuf,
     /// Whether the agent may write.
     pub(super) access: Access,
+    /// Whether it stands for itself although a parent brings it along: what is mounted on cannot be renamed.
+    pub(super) pinned: bool,
 }
 
 /// Whether the agent may write to a part of the host's file system.

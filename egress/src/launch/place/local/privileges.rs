@@ -1,14 +1,16 @@
 //! Entering the namespaces, and giving up all that came with them before the command starts.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule,
+    SeccompRule, sock_filter,
 };
 
+use super::fence;
 use super::plan::{Failed, Step};
 use crate::os::{self, Namespaces};
 
@@ -63,16 +65,45 @@ fn keep_for_init() -> io::Result<()> {
     Ok(())
 }
 
+/// Bounds what a box may do to the machine that it runs on: where memory runs short, its processes go before the
+/// operator's, and there may be only so many of them. Root's are not counted by the kernel.
+pub(super) fn bound() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    // It fails where the launcher's own score is higher, and nothing is lost then.
+    _ = write("/proc/self/oom_score_adj", OOM_SCORE);
+    // In a user namespace of its own the box's processes are counted by themselves (user_namespaces(7)).
+    let limit = getrlimit(Resource::Nproc);
+    let most = |found: Option<u64>| Some(found.unwrap_or(u64::MAX).min(MOST_PROCESSES));
+    _ = setrlimit(
+        Resource::Nproc,
+        Rlimit {
+            current: most(limit.current),
+            maximum: most(limit.maximum),
+        },
+    );
+}
+
+/// As if they held half of the memory more than they do.
+const OOM_SCORE: &str = "500";
+
+/// Processes and threads: more than a build on a large machine has.
+const MOST_PROCESSES: u64 = 8192;
+
 /// Gives up every capability for this process and all that come of it, and closes the ways around that.
-pub(super) fn give_up() -> Result<(), Failed> {
+pub(super) fn give_up(input: Option<BorrowedFd<'_>>) -> Result<(), Failed> {
     let failed = |about| move |error: io::Error| Failed::new(Step::Privileges, about, &error);
     drop_capabilities().map_err(failed("capabilities"))?;
     rustix::thread::set_no_new_privs(true).map_err(|error| failed("no_new_privs")(error.into()))?;
     // The agent is the same user, and may neither look into this process nor stop it.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|error| failed("PR_SET_DUMPABLE")(error.into()))?;
-    let program = filter().map_err(|error| failed("seccomp")(io::Error::other(error)))?;
-    seccompiler::apply_filter(&program).map_err(|error| failed("seccomp")(io::Error::other(error)))
+    fence::raise(input).map_err(failed("landlock"))?;
+    for program in [refusals(), absences()] {
+        let program = program.map_err(|error| failed("seccomp")(io::Error::other(error)))?;
+        seccompiler::apply_filter(&program)
+            .map_err(|error| failed("seccomp")(io::Error::other(error)))?;
+    }
+    Ok(())
 }
 
 fn drop_capabilities() -> io::Result<()> {
@@ -99,8 +130,11 @@ fn drop_capabilities() -> io::Result<()> {
 /// - `ioctl` with TIOCSTI and TIOCLINUX types into the terminal that the launcher was started from (CVE-2017-5226);
 /// - sockets of families that no network namespace holds, such as VSOCK to the machine that this one runs on;
 /// - `io_uring` opens sockets without `socket`;
-/// - keys are kept by user, and not by namespace; `bpf` and `perf_event_open` are of no use here but to attackers.
-fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
+/// - keys are kept by user, and not by namespace; `bpf` and `perf_event_open` are of no use here but to attackers;
+/// - a user namespace gives every capability over what is in it. With them root's agent mounts the control groups of the
+///   host, which are its user's, and anybody's reaches parts of the kernel that are for administrators;
+/// - the set-user-ID bit: a file in the workspace is the operator's, and so would be whoever on the host runs it.
+fn refusals() -> Result<BpfProgram, seccompiler::BackendError> {
     let ioctl = |request: u64| {
         let is = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, request)?;
         SeccompRule::new(vec![is])
@@ -118,7 +152,18 @@ fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
             SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, family)
         })
         .collect::<Result<Vec<_>, _>>()?;
-    let rules = [
+    let new_user = || SeccompRule::new(vec![has(0, libc::CLONE_NEWUSER.unsigned_abs())?]);
+    let set_user_id = |argument| SeccompRule::new(vec![has(argument, libc::S_ISUID)?]);
+    let makes_set_user_id = |flags: u8, mode| {
+        [libc::O_CREAT, libc::O_TMPFILE]
+            .map(|flag| {
+                let flag = has(flags, flag.unsigned_abs())?;
+                SeccompRule::new(vec![flag, has(mode, libc::S_ISUID)?])
+            })
+            .into_iter()
+            .collect::<Result<Vec<_>, _>>()
+    };
+    let mut rules = vec![
         (
             libc::SYS_ioctl,
             vec![ioctl(libc::TIOCSTI)?, ioctl(libc::TIOCLINUX)?],
@@ -131,20 +176,86 @@ fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
         (libc::SYS_bpf, vec![]),
         (libc::SYS_perf_event_open, vec![]),
         (libc::SYS_userfaultfd, vec![]),
+        (libc::SYS_unshare, vec![new_user()?]),
+        (libc::SYS_clone, vec![new_user()?]),
+        (libc::SYS_fchmod, vec![set_user_id(1)?]),
+        (libc::SYS_fchmodat, vec![set_user_id(2)?]),
+        (SYS_FCHMODAT2, vec![set_user_id(2)?]),
+        (libc::SYS_mknodat, vec![set_user_id(2)?]),
+        (libc::SYS_openat, makes_set_user_id(2, 3)?),
     ];
+    #[cfg(target_arch = "x86_64")]
+    rules.extend([
+        (libc::SYS_chmod, vec![set_user_id(1)?]),
+        (libc::SYS_creat, vec![set_user_id(1)?]),
+        (libc::SYS_mknod, vec![set_user_id(1)?]),
+        (libc::SYS_open, makes_set_user_id(1, 2)?),
+    ]);
+    let mut program = filter(rules, libc::EPERM)?;
+    if cfg!(target_arch = "x86_64") {
+        program.splice(0..0, without_x32());
+    }
+    Ok(program)
+}
+
+/// System calls whose arguments no filter can see, since they are in memory. To a program that tries them they do not
+/// exist, so that it takes the older ones.
+fn absences() -> Result<BpfProgram, seccompiler::BackendError> {
+    let rules = vec![(libc::SYS_clone3, vec![]), (libc::SYS_openat2, vec![])];
+    filter(rules, libc::ENOSYS)
+}
+
+fn filter(
+    rules: Vec<(i64, Vec<SeccompRule>)>,
+    error: i32,
+) -> Result<BpfProgram, seccompiler::BackendError> {
     SeccompFilter::new(
         rules.into_iter().collect(),
         SeccompAction::Allow,
-        SeccompAction::Errno(libc::EPERM.unsigned_abs()),
+        SeccompAction::Errno(error.unsigned_abs()),
         std::env::consts::ARCH.try_into()?,
     )?
     .try_into()
 }
 
+/// Whether an argument has these bits.
+fn has(argument: u8, bits: u32) -> Result<SeccompCondition, seccompiler::BackendError> {
+    let bits = u64::from(bits);
+    let masked = SeccompCmpOp::MaskedEq(bits);
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, masked, bits)
+}
+
+/// Refuses the numbers of the x32 ABI: on x86-64 they are the same calls under other numbers, and the filters compare
+/// numbers (seccomp(2), AUDIT_ARCH_X86_64).
+fn without_x32() -> [sock_filter; 3] {
+    const X32_BIT: u32 = 0x4000_0000;
+    let statement = |code: u32, jf, k| sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf,
+        k,
+    };
+    [
+        // The number of the call is the first word.
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
+        statement(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 1, X32_BIT),
+        statement(
+            libc::BPF_RET | libc::BPF_K,
+            0,
+            libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs(),
+        ),
+    ]
+}
+
+/// The same number on every architecture (Linux 6.6); the C library's crate does not have it everywhere.
+const SYS_FCHMODAT2: i64 = 452;
+
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_filter_compiles_for_this_machine() {
-        assert!(!super::filter().expect("a program").is_empty());
+    fn the_filters_compile_for_this_machine() {
+        for filter in [super::refusals(), super::absences()] {
+            assert!(!filter.expect("a program").is_empty());
+        }
     }
 }

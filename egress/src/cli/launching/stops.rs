@@ -1,11 +1,11 @@
-//! Signals that ask a run to end.
+//! Signals that ask a launcher to end.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Signals that ask this process to end. At a terminal the keys go to the agent as well, and are its own.
-pub(super) struct Stops {
+pub(in crate::cli) struct Stops {
     terminate: Signal,
     hangup: Signal,
     interrupt: Signal,
@@ -13,7 +13,7 @@ pub(super) struct Stops {
 }
 
 impl Stops {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(in crate::cli) fn new() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             hangup: signal(SignalKind::hangup())?,
@@ -23,7 +23,7 @@ impl Stops {
     }
 
     /// The number of the next one.
-    pub(super) async fn next(&mut self) -> i32 {
+    pub(in crate::cli) async fn next(&mut self) -> i32 {
         tokio::select! {
             _ = self.terminate.recv() => libc::SIGTERM,
             _ = self.hangup.recv() => libc::SIGHUP,

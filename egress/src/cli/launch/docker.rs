@@ -1,0 +1,127 @@
+//! `egress launch docker`: an agent in a container, and its sidecar in one beside it.
+
+mod session;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::anyhow;
+
+use super::super::Failure;
+use super::super::launching::stops::Stops;
+use super::super::launching::{self, Chosen};
+use crate::launch::place::docker::Error;
+
+/// Arguments of `egress launch docker`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The agent: codex, claude, gemini, opencode, or one of the agents file. Without it, COMMAND names a program
+    agent: Option<String>,
+    /// The manifest [default: without it, the preset of AGENT]
+    #[arg(short, long, value_name = "FILE", env = "EGRESS_MANIFEST")]
+    manifest: Option<PathBuf>,
+    /// The bottle of the manifest, by its name or that of an agent in it; needed where there are several
+    #[arg(short, long, value_name = "NAME")]
+    bottle: Option<String>,
+    /// A file of agents of your own [default: $XDG_CONFIG_HOME/egress/agents.yaml, where there is one]
+    #[arg(long, value_name = "FILE", env = "EGRESS_AGENTS")]
+    agents: Option<PathBuf>,
+    /// The agent's image, with a shell and the agent's user in it
+    #[arg(short, long, value_name = "IMAGE")]
+    image: String,
+    /// The sidecar's image
+    #[arg(
+        long,
+        value_name = "IMAGE",
+        env = "EGRESS_SIDECAR_IMAGE",
+        default_value = "egress"
+    )]
+    sidecar_image: String,
+    /// The directory that the agent works in, as /workspace [default: the current one]
+    #[arg(short, long, value_name = "DIR")]
+    workspace: Option<PathBuf>,
+    /// The agent's user in the image: a name, UID, or UID:GID
+    #[arg(short, long, value_name = "USER", default_value = "node")]
+    user: String,
+    /// That user's home
+    #[arg(long, value_name = "DIR", default_value = "/home/node")]
+    agent_home: PathBuf,
+    /// A variable for the agent: NAME=VALUE, or NAME for the value that it has here. May be given several times
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// A PEM file of certificates that the sidecar trusts for upstreams besides the roots. May be given several times
+    #[arg(long, value_name = "FILE")]
+    upstream_ca: Vec<PathBuf>,
+    /// Where the sidecar's log goes; without it, it is shown only where the sidecar ends
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// The program and its arguments; after AGENT, the agent's arguments
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  egress launch docker codex --image my/codex      # your Codex login; here is /workspace there
+  egress launch docker --manifest bottle.yaml --image my/agent -- codex exec \"fix the tests\"
+  egress launch docker -m bottle.yaml -i debian:12 --user root --agent-home /root -- bash
+
+Meanwhile: docker exec egress-BOTTLE-sidecar /egress status
+
+Exit status: that of the command; 128 and the signal's number where a signal ended it; 2 (usage or
+configuration) or 3 where it was not started, and 3 where its sidecar ended before it did.";
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// A [`Failure`].
+pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
+    let chosen = Chosen::new(
+        args.agent.as_deref(),
+        args.manifest.as_deref(),
+        args.bottle.as_deref(),
+        args.agents.as_deref(),
+    )?;
+    chosen.needs_command(&args.command)?;
+    if !args.agent_home.is_absolute() {
+        let error = anyhow!(
+            "--agent-home {}: not an absolute path",
+            args.agent_home.display()
+        );
+        return Err(Failure::usage(error));
+    }
+    let workspace = args.workspace.as_deref().unwrap_or(Path::new("."));
+    let workspace = launching::directory("--workspace", workspace)?;
+    launching::not_the_systems(&workspace)?;
+    launching::without_logins(&workspace)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::runtime)?;
+    let result = runtime.block_on(async {
+        let mut stops = Stops::new().map_err(Failure::runtime)?;
+        let begun = tokio::select! {
+            begun = session::Session::begin(&args, &chosen, &workspace) => begun?,
+            number = stops.next() => return Ok(128 + number),
+        };
+        begun.watch(stops).await
+    });
+    launching::ends(runtime);
+    result.map(|code| u8::try_from(code).unwrap_or(u8::MAX).into())
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let hint = error.hint();
+        let failure = if error.is_usage() {
+            Self::usage(error)
+        } else {
+            Self::runtime(error)
+        };
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
