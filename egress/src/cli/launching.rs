@@ -1,6 +1,8 @@
 //! What `egress run` and `egress launch` share: which bottle and agent are meant, and how a launch's errors are told.
 
 #[cfg(target_os = "linux")]
+pub(super) mod reach;
+#[cfg(target_os = "linux")]
 pub(super) mod stops;
 #[cfg(target_os = "linux")]
 pub(super) mod watch;
@@ -8,8 +10,7 @@ pub(super) mod watch;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
-use rustix::fs::{Access, access};
+use anyhow::anyhow;
 use tokio::runtime::Runtime;
 
 use super::Failure;
@@ -198,64 +199,23 @@ fn template(name: &str) -> Option<Template> {
     found.map(|(_, template)| *template)
 }
 
-/// Refuses a workspace that is or has one of the host's logins.
+/// Refuses a workspace that has one of the host's logins in it, or that is the system's: /run has the sockets of its
+/// services, the container engine's among them.
 #[cfg(target_os = "linux")]
 pub(super) fn without_logins(workspace: &Path) -> Result<(), Failure> {
-    let Some(secret) = secret_inside(workspace) else {
-        return Ok(());
-    };
-    let shown = workspace.display();
-    let error = if secret == workspace {
-        anyhow!("the agent would get {shown}, which is your home or a login")
-    } else {
+    let path = workspace.display();
+    let error = if is_systems_own(workspace) {
+        anyhow!("the agent would work in {path}, which belongs to the system")
+    } else if let Some(secret) = secret_inside(workspace) {
         anyhow!(
-            "the agent would get {shown}, and {} is in it",
+            "the agent would get {path}, and {} is in it",
             secret.display()
         )
-    };
-    Err(Failure::usage(error).hint(IN_A_PROJECT))
-}
-
-/// Refuses a workspace that is a directory of the system's.
-#[cfg(target_os = "linux")]
-pub(super) fn not_the_systems(workspace: &Path) -> Result<(), Failure> {
-    if !is_systems_own(workspace) {
-        return Ok(());
-    }
-    let error = anyhow!(
-        "the agent would work in {}, which belongs to the system",
-        workspace.display()
-    );
-    Err(Failure::usage(error).hint(IN_A_PROJECT))
-}
-
-#[cfg(target_os = "linux")]
-const IN_A_PROJECT: &str = "start in the directory of a project, or name one with --workspace DIR";
-
-/// A directory that an option names, without symbolic links.
-pub(super) fn directory(option: &str, path: &Path) -> Result<PathBuf, Failure> {
-    let real = found(option, path)?;
-    let error = if !real.is_dir() {
-        anyhow!("{option} {}: not a directory", path.display())
-    } else if access(&real, Access::READ_OK | Access::EXEC_OK).is_err() {
-        anyhow!("{option} {}: you may not enter it", real.display())
     } else {
-        return Ok(real);
+        return Ok(());
     };
-    Err(Failure::usage(error).hint("name a directory of yours"))
-}
-
-/// What an option names, without symbolic links.
-pub(super) fn found(option: &str, path: &Path) -> Result<PathBuf, Failure> {
-    let real = path
-        .canonicalize()
-        .with_context(|| format!("{option} {}: cannot be found", path.display()))
-        .map_err(|error| Failure::usage(error).hint("name what is there, or make it first"))?;
-    if real.to_str().is_none() {
-        let error = anyhow!("{option} {}: the name is not UTF-8", real.display());
-        return Err(Failure::usage(error).hint("rename it"));
-    }
-    Ok(real)
+    Err(Failure::usage(error)
+        .hint("start in the directory of a project, or name one with --workspace DIR"))
 }
 
 fn no_manifest(what: &str) -> Failure {

@@ -55,6 +55,23 @@ async fn an_image_that_is_of_no_use_is_refused() {
 }
 
 #[tokio::test]
+async fn what_the_agent_could_replace_in_its_workspace_is_refused() {
+    let bottle = Bottle::new().await;
+    let mut launch = bottle.command(crate::harness::sidecar::EGRESS);
+    launch
+        .args(["launch", "docker", "--log", "egress.log", "--manifest"])
+        .arg(bottle.path("bottle.yaml"))
+        .args(["--image", images::AGENT, "--", "true"]);
+    refused(
+        &run(&mut launch).await,
+        2,
+        "egress.log, is in reach of the agent",
+        "outside of the workspace",
+    );
+    bottle.assert_nothing_left().await;
+}
+
+#[tokio::test]
 async fn a_program_that_is_not_in_the_image_is_told_before_it_is_run() {
     let bottle = Bottle::new().await;
     let output = run(&mut bottle.launch(images::AGENT, &["no-such-program"])).await;

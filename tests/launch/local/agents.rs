@@ -93,12 +93,12 @@ async fn an_agent_without_a_manifest_and_without_a_credential_says_so_and_how_to
         .expect("a manifest");
     assert!(note.contains("claude has no credential"), "{output:#?}");
     // What it says to write is right.
-    host.write("claude.yaml", manifest);
+    host.write("bottle.yaml", manifest);
     let mut command = host.egress([
         "run",
         "claude",
         "-m",
-        "../../claude.yaml",
+        "../../bottle.yaml",
         "--",
         "--version",
     ]);

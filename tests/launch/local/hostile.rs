@@ -153,7 +153,7 @@ async fn the_operators_home_is_no_agents_home_and_its_login_stays_what_it_is() {
     for option in ["--home", "--bind", "--ro-bind"] {
         let mut command = host.egress(["run", "-m", "../../bottle.yaml", option]);
         command.arg(host.path("home")).args(["--", "true"]);
-        assert_refused(&run(&mut command).await, "your home");
+        assert_refused(&run(&mut command).await, "home");
     }
     assert_eq!(std::fs::read(&login).expect("a login"), before);
 }

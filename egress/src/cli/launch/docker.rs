@@ -5,11 +5,13 @@ mod session;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 
 use super::super::Failure;
+use super::super::launching::reach::keep_out_of_workspace;
 use super::super::launching::stops::Stops;
 use super::super::launching::{self, Chosen};
+use crate::launch::Host;
 use crate::launch::place::docker::Error;
 
 /// Arguments of `egress launch docker`.
@@ -63,8 +65,8 @@ pub struct Args {
 pub(super) const EXAMPLES: &str = "\
 Examples:
   egress launch docker codex --image my/codex      # your Codex login; here is /workspace there
-  egress launch docker --manifest bottle.yaml --image my/agent -- codex exec \"fix the tests\"
-  egress launch docker -m bottle.yaml -i debian:12 --user root --agent-home /root -- bash
+  egress launch docker --manifest ~/bottle.yaml --image my/agent -- codex exec \"fix the tests\"
+  egress launch docker -m ~/bottle.yaml -i debian:12 --user root --agent-home /root -- bash
 
 Meanwhile: docker exec egress-BOTTLE-sidecar /egress status
 
@@ -92,9 +94,17 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         return Err(Failure::usage(error));
     }
     let workspace = args.workspace.as_deref().unwrap_or(Path::new("."));
-    let workspace = launching::directory("--workspace", workspace)?;
-    launching::not_the_systems(&workspace)?;
+    let workspace = workspace
+        .canonicalize()
+        .with_context(|| format!("cannot find {}", workspace.display()))
+        .map_err(Failure::usage)?;
     launching::without_logins(&workspace)?;
+    let files = [
+        ("the manifest", args.manifest.as_ref()),
+        ("the agents file", args.agents.as_ref()),
+        ("the sidecar's log", args.log.as_ref()),
+    ];
+    keep_out_of_workspace(&workspace, &files, &chosen, &Host::this())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -73,8 +73,8 @@ const EXAMPLES: &str = "\
 Examples:
   docker save my-agent:latest -o agent.tar
   egress launch smolvm codex --image ./agent.tar    # your Codex login; here is /workspace there
-  egress launch smolvm -m bottle.yaml --image ./agent.tar -- codex exec \"fix the tests\"
-  egress launch smolvm -m bottle.yaml --image ./rootfs/ --user dev --agent-home /home/dev -- bash
+  egress launch smolvm -m ~/bottle.yaml --image ./agent.tar -- codex exec \"fix the tests\"
+  egress launch smolvm -m ~/bottle.yaml --image ./rootfs/ --user dev --agent-home /home/dev -- bash
 
 Exit status: that of the command; 128 and the signal's number where a signal ended the launch; 2
 (usage or configuration) or 3 where the command was not started, and 3 where its machine or its

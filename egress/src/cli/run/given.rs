@@ -4,15 +4,16 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
+use rustix::fs::{Access, access};
 
 use super::Args;
 use crate::admin::AdminAddress;
 use crate::cli::Failure;
-use crate::cli::launching::{Chosen, directory, found, not_the_systems, without_logins};
-use crate::config::render::TokenRef;
+use crate::cli::launching::Chosen;
+use crate::cli::launching::reach::{Trust, in_reach, keep_out_of};
 use crate::credential::codex;
-use crate::launch::place::local::contents::{find_program, has_users_home};
+use crate::launch::place::local::contents::{has_users_home, is_systems_own, secret_inside};
 use crate::launch::place::local::shared::Shared;
 use crate::launch::{Host, claim};
 
@@ -38,7 +39,7 @@ impl Given {
         let workspace = args.workspace.as_deref().unwrap_or(Path::new("."));
         let mut given = Self {
             workspace: workspace_of(workspace, !args.no_box)?,
-            home: home_of_agent(args.home.as_deref(), host)?,
+            home: home(args, host)?,
             more: more(args)?,
             pinned: Vec::new(),
             writable: Vec::new(),
@@ -126,94 +127,29 @@ impl Given {
         Ok(())
     }
 
-    /// What the bottle and the agent name: programs that are run, files whose contents go to the sidecar or to the agent.
+    /// What the bottle and the agent name.
     pub(super) fn keep_out_of(&self, chosen: &Chosen, host: &Host<'_>) -> Result<(), Failure> {
         if !self.is_boxed {
             return Ok(());
         }
-        for slot in chosen.bottle.render()?.slots {
-            match &slot.reference {
-                TokenRef::Variable(_) => {}
-                TokenRef::File(path) => {
-                    let path = host.expand(path).unwrap_or_else(|| path.clone());
-                    if self.shared().shows(&path) {
-                        return Err(in_reach("a credential", &path));
-                    }
-                }
-                TokenRef::Command(_) if !self.pinned.is_empty() => {
-                    let error = anyhow!(
-                        "the manifest is in the workspace, where another agent could have written it, and has a program \
-                         run on this machine ({})",
-                        slot.reference
-                    );
-                    return Err(Failure::usage(error).hint(KEEP_OUTSIDE));
-                }
-                TokenRef::Command(words) => self.keep_out_command(words)?,
-                TokenRef::CodexHost => {
-                    if let Some(path) = codex::locate(host.env)
-                        .ok()
-                        .filter(|path| self.shared().shows(path))
-                    {
-                        return Err(in_reach("the host's Codex login", &path));
-                    }
-                }
-            }
-        }
-        for source in chosen.sources() {
-            let path = host.expand(source).unwrap_or_else(|| source.to_owned());
-            if self.shared().decides(&path) {
-                return Err(in_reach("a file that is copied for the agent", &path));
-            }
-        }
-        Ok(())
-    }
-
-    /// The program, and the files among its arguments, such as the script of an interpreter.
-    fn keep_out_command(&self, words: &[String]) -> Result<(), Failure> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let program = words
-            .first()
-            .and_then(|program| find_program(program, &path));
-        // One that cannot be run today may be tomorrow.
-        let named = words.iter().take(1).filter(|program| program.contains('/'));
-        let files = named.chain(words.iter().skip(1)).map(PathBuf::from);
-        let files = files.filter(|path| path.symlink_metadata().is_ok());
-        for path in program.into_iter().chain(files) {
-            if self.shared().decides(&path) {
-                return Err(in_reach("what gives a credential", &path));
-            }
-        }
-        Ok(())
+        let trust = if self.pinned.is_empty() {
+            Trust::Whole
+        } else {
+            Trust::NoPrograms
+        };
+        keep_out_of(&self.shared(), trust, chosen, host)
     }
 }
 
 /// What the operator adds, and whether the agent may write there.
 fn more(args: &Args) -> Result<Vec<(PathBuf, bool)>, Failure> {
     let with = |option, writable| {
-        move |path: &PathBuf| {
-            let path = found(option, path)?;
-            if !args.no_box {
-                let hint = "name the directories and files that the agent needs, one by one";
-                without_logins(&path).map_err(|failure| failure.hint(hint))?;
-            }
-            Ok((path, writable))
-        }
+        move |path: &PathBuf| Ok((harmless(canonical(option, path)?)?, writable))
     };
     let read = args.ro_bind.iter().map(with("--ro-bind", false));
-    read.chain(args.bind.iter().map(with("--bind", true)))
-        .collect()
+    let write = args.bind.iter().map(with("--bind", true));
+    read.chain(write).collect()
 }
-
-fn in_reach(what: &str, path: &Path) -> Failure {
-    let error = anyhow!(
-        "{what}, {}, is in reach of the agent, which could change it or put a link in its place",
-        path.display()
-    );
-    Failure::usage(error).hint(KEEP_OUTSIDE)
-}
-
-const KEEP_OUTSIDE: &str = "keep it outside of the workspace and of what else the agent is given, for instance in ~/.config/egress; \
-     a manifest without programs may stand in a directory of its own below the workspace";
 
 /// A path without symbolic links, where it has none.
 fn plain(path: &Path) -> Option<PathBuf> {
@@ -224,38 +160,89 @@ fn plain(path: &Path) -> Option<PathBuf> {
 /// The working directory, without symbolic links, and without the host's logins in it.
 fn workspace_of(named: &Path, is_boxed: bool) -> Result<PathBuf, Failure> {
     let workspace = directory("--workspace", named)?;
-    if is_boxed {
-        not_the_systems(&workspace)?;
-        without_logins(&workspace)?;
+    if !is_boxed {
+        return Ok(workspace);
     }
-    Ok(workspace)
+    let hint = "start in the directory of a project, or name one with --workspace DIR";
+    if is_systems_own(&workspace) {
+        let error = anyhow!(
+            "the agent would work in {}, which belongs to the system",
+            workspace.display()
+        );
+        return Err(Failure::usage(error).hint(hint));
+    }
+    harmless(workspace).map_err(|failure| failure.hint(hint))
 }
 
-/// The directory that is kept as the agent's home. Never the user's own, in a box or not: the agent could read all of it,
-/// and its dummy login would be written over the real one.
-fn home_of_agent(named: Option<&Path>, host: &Host<'_>) -> Result<Option<PathBuf>, Failure> {
-    let Some(named) = named else {
+/// The directory that is kept as the agent's home. Never the user's own: the agent could read all of it, and its dummy
+/// login would be written over the real one.
+fn home(args: &Args, host: &Host<'_>) -> Result<Option<PathBuf>, Failure> {
+    let Some(home) = &args.home else {
         return Ok(None);
     };
-    let home = directory("--home", named)?;
+    let home = directory("--home", home)?;
     let login = codex::locate(host.env)
         .ok()
         .and_then(|path| path.canonicalize().ok());
     let error = if has_users_home(&home) {
-        anyhow!("--home {}: it is or has your home", home.display())
+        anyhow!("--home {}: that is your own home", home.display())
     } else if let Some(login) = login.filter(|login| login.starts_with(&home)) {
         let login = login.display();
         anyhow!("--home {}: your own login {login} is in it", home.display())
     } else {
         return Ok(Some(home));
     };
-    Err(Failure::usage(error).hint(
-        "name a directory that is the agent's alone, such as one that you make with `mkdir -p ~/.local/share/agent-home`",
-    ))
+    Err(Failure::usage(error)
+        .hint("name a directory that is the agent's alone, such as one that you make with `mkdir -p ~/.local/share/agent-home`"))
 }
 
 /// A path that need not be there yet, with the links on the way to it followed.
 fn real_parent(path: &Path) -> Option<PathBuf> {
     let parent = path.parent()?.canonicalize().ok()?;
     Some(parent.join(path.file_name()?))
+}
+
+/// Refuses a path that has one of the host's logins in it.
+fn harmless(path: PathBuf) -> Result<PathBuf, Failure> {
+    match secret_inside(&path) {
+        Some(secret) => {
+            let error = if secret == path {
+                anyhow!(
+                    "the agent would get {}, which is your home or a login",
+                    path.display()
+                )
+            } else {
+                let (path, secret) = (path.display(), secret.display());
+                anyhow!("the agent would get {path}, and {secret} is in it")
+            };
+            Err(Failure::usage(error).hint("name the directories that the agent needs, one by one"))
+        }
+        None => Ok(path),
+    }
+}
+
+fn directory(option: &str, path: &Path) -> Result<PathBuf, Failure> {
+    let found = canonical(option, path)?;
+    let error = if !found.is_dir() {
+        anyhow!("{option} {}: not a directory", path.display())
+    } else if access(&found, Access::READ_OK | Access::EXEC_OK).is_err() {
+        anyhow!("{option} {}: you may not enter it", found.display())
+    } else {
+        return Ok(found);
+    };
+    Err(Failure::usage(error).hint("name a directory of yours"))
+}
+
+/// A path without symbolic links.
+fn canonical(option: &str, path: &Path) -> Result<PathBuf, Failure> {
+    let shown = path.display();
+    let found = path
+        .canonicalize()
+        .with_context(|| format!("{option} {shown}: cannot be found"))
+        .map_err(|error| Failure::usage(error).hint("name what is there, or make it first"))?;
+    if found.to_str().is_none() {
+        let error = anyhow!("{option} {}: the name is not UTF-8", found.display());
+        return Err(Failure::usage(error).hint("rename it"));
+    }
+    Ok(found)
 }

@@ -1,6 +1,7 @@
 //! One run: from its arguments to the end of the agent and of its sidecar.
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -35,13 +36,20 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
             ready = Ready::new(&args, &given) => ready?,
             number = stops.next() => return Ok(128 + number),
         };
-        let place = tokio::select! {
-            biased;
-            // The command may not have been there yet to get it.
-            number = stops.next() => return Ok(128 + number),
-            place = ready.place.start(ready.contents) => place?,
+        // From here on a signal is the command's, which may not be there yet to get it.
+        let mut early = None;
+        let place = {
+            let mut start = pin!(ready.place.start(ready.contents));
+            loop {
+                tokio::select! {
+                    place = &mut start => break place?,
+                    number = stops.next() => early = Some(number),
+                }
+            }
         };
-        // From here on a signal is the command's.
+        if let Some(number) = early {
+            place.signal(number).await;
+        }
         watch(place, ready.sidecar, &ready.prepared, &ready.agent, stops).await
     });
     launching::ends(runtime);

@@ -9,9 +9,10 @@ use anyhow::{Context as _, anyhow};
 use super::Args;
 use super::way::Way;
 use crate::cli::Failure;
+use crate::cli::launching::reach::keep_out_of_workspace;
 use crate::cli::launching::stops::Stops;
 use crate::cli::launching::watch::{AtWork, watch};
-use crate::cli::launching::{self, Chosen, ends, given_variables, prepared};
+use crate::cli::launching::{Chosen, ends, given_variables, prepared, without_logins};
 use crate::launch::agent::{Agent, HomeFile, Setting};
 use crate::launch::place::local::contents::terminal;
 use crate::launch::place::smolvm::{
@@ -75,6 +76,12 @@ impl Session {
             args.agents.as_deref(),
         )?;
         let host = Host::this();
+        let files = [
+            ("the manifest", args.manifest.as_ref()),
+            ("the agents file", args.agents.as_ref()),
+            ("the sidecar's log", args.log.as_ref()),
+        ];
+        keep_out_of_workspace(workspace, &files, &chosen, &host)?;
         let prepared = prepared(&chosen).await?;
         let directory = prepared.directory().to_owned();
         let name = args
@@ -285,9 +292,15 @@ fn machine_name(bottle: &str) -> String {
 
 /// The directory that the agent works in, without the host's logins in it.
 fn workspace(path: &Path) -> Result<PathBuf, Failure> {
-    let found = launching::directory("--workspace", path)?;
-    launching::not_the_systems(&found)?;
-    launching::without_logins(&found)?;
+    let found = path
+        .canonicalize()
+        .with_context(|| format!("cannot find {}", path.display()))
+        .map_err(|error| Failure::usage(error).hint("name a directory with --workspace DIR"))?;
+    if !found.is_dir() {
+        let error = anyhow!("{} is no directory", found.display());
+        return Err(Failure::usage(error).hint("name a directory with --workspace DIR"));
+    }
+    without_logins(&found)?;
     Ok(found)
 }
 

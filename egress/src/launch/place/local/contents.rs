@@ -53,7 +53,6 @@ impl Contents {
             .command
             .first()
             .and_then(|program| find_program(program, &path));
-        let user_home = user_homes().into_iter().next();
         let more: Vec<_> = self
             .more
             .into_iter()
@@ -70,7 +69,7 @@ impl Contents {
             workspace: &self.workspace,
             writable: &writable,
             pinned: &self.pinned,
-            home: user_home.as_deref(),
+            homes: &user_homes(),
             path: &path,
             program: program.as_deref(),
             more: &more,

@@ -81,8 +81,8 @@ pub(super) struct Wanted<'a> {
     pub(super) writable: &'a [PathBuf],
     /// Directories in there in which it can change nothing.
     pub(super) pinned: &'a [PathBuf],
-    /// The user's home, which stays outside.
-    pub(super) home: Option<&'a Path>,
+    /// The user's home, under each of its names; it stays outside.
+    pub(super) homes: &'a [PathBuf],
     /// The value of `PATH`.
     pub(super) path: &'a OsStr,
     /// The command's program, as the host finds it.
@@ -209,7 +209,7 @@ fn tools(wanted: &Wanted<'_>) -> Vec<PathBuf> {
     found.extend(real);
     found.retain(|path| {
         let real = path.canonicalize().unwrap_or_else(|_| path.clone());
-        let is_private = wanted.home.is_some_and(|home| is_private(&real, home));
+        let is_private = wanted.homes.iter().any(|home| is_private(&real, home));
         let is_system = NO_TOOLS.iter().any(|system| real.starts_with(system));
         !is_private && !is_system && real != Path::new("/")
     });
@@ -392,7 +392,7 @@ mod tests {
                 workspace: &work,
                 pinned: &[],
                 writable: std::slice::from_ref(&work),
-                home: Some(&home),
+                homes: std::slice::from_ref(&home),
                 path: &path,
                 program: None,
                 more: &[],
@@ -419,7 +419,7 @@ mod tests {
             workspace: &work,
             pinned: &[],
             writable: std::slice::from_ref(&work),
-            home: Some(&home),
+            homes: std::slice::from_ref(&home),
             path: &path.expect("a PATH"),
             program: None,
             more: &[],
