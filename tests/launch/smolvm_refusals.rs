@@ -7,7 +7,7 @@ use crate::harness::within;
 
 #[tokio::test]
 async fn what_is_missing_is_told_with_a_hint_before_anything_is_left() {
-    let cases: [(&[&str], i32, &str, &str); 8] = [
+    let cases: [(&[&str], i32, &str, &str); 9] = [
         (
             &["--log", "egress.log"],
             2,
@@ -36,6 +36,12 @@ async fn what_is_missing_is_told_with_a_hint_before_anything_is_left() {
             &["--workspace", "/nonexistent"],
             2,
             "cannot find /nonexistent",
+            "--workspace DIR",
+        ),
+        (
+            &["--workspace", "/run"],
+            2,
+            "/run, which belongs to the system",
             "--workspace DIR",
         ),
         (

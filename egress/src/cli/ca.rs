@@ -80,8 +80,8 @@ pub struct CaDir {
 const INIT_EXAMPLES: &str = "\
 Examples:
   egress ca init -r routes.yaml
-  egress ca init -r routes.yaml --renew     # after a host was added: the CA stands for the named hosts only
-  egress ca init --no-name-constraints      # for routes whose hosts change often; a stolen key stands for any host
+  egress ca init -r routes.yaml --renew   # after a host was added: it stands for named hosts only
+  egress ca init --no-name-constraints    # for hosts that change often; a stolen key stands for all
 
 `egress serve` creates a missing CA by itself. A CA that is there is never changed without --renew.";
 
@@ -95,9 +95,10 @@ The certificate goes to stdout; its fingerprint and its end to stderr.";
 const BUNDLE_EXAMPLES: &str = "\
 Examples:
   egress ca bundle -o /srv/bottle/ca-bundle.pem
-  SSL_CERT_FILE=/etc/company/roots.pem egress ca bundle -o ca-bundle.pem    # instead of the platform's roots
+  SSL_CERT_FILE=/etc/company/roots.pem egress ca bundle -o ca-bundle.pem   # not the platform's
 
-Hosts that are passed through show their own certificates, so an agent needs the public roots as well as the CA.";
+Hosts that are passed through show their own certificates, so an agent needs the public roots as
+well as the CA.";
 
 /// Runs the command.
 ///

@@ -29,7 +29,8 @@ mod upstream;
 Examples:
   egress demo
 
-It needs neither root nor a network nor anything installed, and leaves no file and no process behind.
+It needs neither root nor a network nor anything installed, and leaves no file and no process
+behind.
 
 Exit status: 0 every step came out as claimed, 1 one did not, 3 it could not run.")]
 pub struct Args {}

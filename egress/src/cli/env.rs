@@ -51,8 +51,8 @@ enum Format {
 const EXAMPLES: &str = "\
 Examples:
   eval \"$(egress env --proxy http://127.0.0.1:8080 -r routes.yaml)\"
-  egress env --proxy http://egress:8080 --bundle /etc/egress/ca-bundle.pem --format docker > agent.env
-  docker run --env-file agent.env -v \"$PWD/ca-bundle.pem:/etc/egress/ca-bundle.pem:ro\" ...
+  egress env --proxy http://egress:8080 --bundle /etc/egress/ca-bundle.pem --format docker >a.env
+  docker run --env-file a.env -v \"$PWD/ca-bundle.pem:/etc/egress/ca-bundle.pem:ro\" ...
 
 Give an agent the bundle, never the CA's directory: the key is in there.";
 

@@ -18,7 +18,7 @@ use crate::config::agents::{self, CustomAgent};
 use crate::config::manifest::{self, Bottle, Template};
 use crate::launch::agent::{self, Agent, Setting};
 #[cfg(target_os = "linux")]
-use crate::launch::place::local::contents::secret_inside;
+use crate::launch::place::local::contents::{is_systems_own, secret_inside};
 use crate::launch::prepare::Prepared;
 use crate::launch::refusals::Refusals;
 use crate::launch::{Host, claim, prepare, resolve, sidecar};
@@ -199,18 +199,23 @@ fn template(name: &str) -> Option<Template> {
     found.map(|(_, template)| *template)
 }
 
-/// Refuses a workspace that has one of the host's logins in it.
+/// Refuses a workspace that has one of the host's logins in it, or that is the system's: /run has the sockets of its
+/// services, the container engine's among them.
 #[cfg(target_os = "linux")]
 pub(super) fn without_logins(workspace: &Path) -> Result<(), Failure> {
-    match secret_inside(workspace) {
-        Some(secret) => {
-            let (path, secret) = (workspace.display(), secret.display());
-            let error = anyhow!("the agent would get {path}, and {secret} is in it");
-            Err(Failure::usage(error)
-                .hint("start in the directory of a project, or name one with --workspace DIR"))
-        }
-        None => Ok(()),
-    }
+    let path = workspace.display();
+    let error = if is_systems_own(workspace) {
+        anyhow!("the agent would work in {path}, which belongs to the system")
+    } else if let Some(secret) = secret_inside(workspace) {
+        anyhow!(
+            "the agent would get {path}, and {} is in it",
+            secret.display()
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Failure::usage(error)
+        .hint("start in the directory of a project, or name one with --workspace DIR"))
 }
 
 fn no_manifest(what: &str) -> Failure {

@@ -31,7 +31,8 @@ Examples:
   egress relay --listen 127.0.0.1:8080 --to /run/egress/proxy.sock
   HTTPS_PROXY=http://127.0.0.1:8080 curl https://api.example.com/
 
-It is for places that can share a socket and no network, such as a machine of smolvm without an interceptor.";
+It is for places that can share a socket and no network, such as a machine of smolvm without an
+interceptor.";
 
 /// Runs the relay until it is ended.
 ///

@@ -38,7 +38,8 @@ Examples:
   egress render-routes -m bottle.yaml --slots                   # {\"EGRESS_TOKEN_0\": \"GH_PAT\"}
   egress render-routes -m bottle.yaml -o routes.yaml --slots    # both
 
-The routes file names slots. No credential is read; references to them are resolved when a bottle is launched.";
+The routes file names slots. No credential is read; references to them are resolved when a bottle
+is launched.";
 
 /// Runs the command.
 ///

@@ -66,8 +66,8 @@ Examples:
   egress run --manifest ~/bottle.yaml -- codex exec \"fix the tests\"
   egress run --manifest ~/bottle.yaml --bottle dev --ro-bind ~/.rustup --env RUST_LOG -- bash
 
-Without a manifest, only Codex has a credential: that of your login. At the end, a line on stderr says
-what the sidecar refused, if anything, and another one what failed behind it.
+Without a manifest, only Codex has a credential: that of your login. At the end, a line on stderr
+says what the sidecar refused, if anything, and another one what failed behind it.
 
 Exit status: that of the command; 128 and the signal's number where a signal ended it; 2 (usage or
 configuration) or 3 where it was not started, and 3 where its sidecar ended before it did.";

@@ -64,14 +64,14 @@ pub struct Args {
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  egress launch docker codex --image my/codex                 # your Codex login, and this directory as /workspace
+  egress launch docker codex --image my/codex      # your Codex login; here is /workspace there
   egress launch docker --manifest ~/bottle.yaml --image my/agent -- codex exec \"fix the tests\"
   egress launch docker -m ~/bottle.yaml -i debian:12 --user root --agent-home /root -- bash
 
 Meanwhile: docker exec egress-BOTTLE-sidecar /egress status
 
-Exit status: that of the command; 128 and the signal's number where a signal ended it; 2 and 3 as everywhere where the
-command was not started, and 3 where its sidecar ended before it did.";
+Exit status: that of the command; 128 and the signal's number where a signal ended it; 2 (usage or
+configuration) or 3 where it was not started, and 3 where its sidecar ended before it did.";
 
 /// Runs the command.
 ///

@@ -151,13 +151,17 @@ pub struct CaArgs {
 const EXAMPLES: &str = "\
 Examples:
   EGRESS_TOKEN_0=... egress serve --routes routes.yaml
-  EGRESS_TOKEN_0_FILE=/run/secrets/openai egress serve -r routes.yaml --listen 10.1.0.2:8080 --allow-client 10.1.0.0/24
-  egress serve -r routes.yaml --listen unix:/run/bottle/egress.sock --admin unix:/run/bottle/admin.sock
-  egress serve -r routes.yaml --listen 10.1.0.2:8080 --steer-tls 10.1.0.2:443 --steer-http 10.1.0.2:80 \
-      --dns 10.1.0.2:53 --dns-answer 10.1.0.2 --allow-client 10.1.0.0/24
+  EGRESS_TOKEN_0_FILE=/run/secrets/openai egress serve -r routes.yaml \\
+    --listen 10.1.0.2:8080 --allow-client 10.1.0.0/24
+  egress serve -r routes.yaml \\
+    --listen unix:/run/bottle/egress.sock --admin unix:/run/bottle/admin.sock
+  egress serve -r routes.yaml --listen 10.1.0.2:8080 \\
+    --steer-tls 10.1.0.2:443 --steer-http 10.1.0.2:80 \\
+    --dns 10.1.0.2:53 --dns-answer 10.1.0.2 --allow-client 10.1.0.0/24
   egress serve -r routes.yaml --listen fd:5 --slots-fd 0 --stop-at-eof <slots.pipe
 
-Signals: HUP reads the routes and slots again; TERM and INT stop after the exchanges under way, a second INT at once.";
+Signals: HUP reads the routes and slots again; TERM and INT stop after the exchanges under way, a
+second INT at once.";
 
 fn seconds() -> clap::builder::RangedU64ValueParser {
     clap::value_parser!(u64).range(1..=7 * 86_400)
