@@ -8,11 +8,14 @@ pub(super) mod stops;
 pub(super) mod watch;
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use tokio::runtime::Runtime;
+use tokio::runtime::Builder;
 
+#[cfg(target_os = "linux")]
+use self::stops::Stops;
 use super::Failure;
 use crate::config::agents::{self, CustomAgent};
 use crate::config::manifest::{self, Bottle, Template};
@@ -22,6 +25,20 @@ use crate::launch::place::local::contents::{is_systems_own, secret_inside};
 use crate::launch::prepare::Prepared;
 use crate::launch::refusals::Refusals;
 use crate::launch::{Host, claim, prepare, resolve, sidecar};
+
+/// Where bottles and agents are described.
+#[derive(Debug, clap::Args)]
+pub(super) struct Sources {
+    /// The manifest [default: without it, the preset of AGENT]
+    #[arg(short, long, value_name = "FILE", env = "EGRESS_MANIFEST")]
+    pub(super) manifest: Option<PathBuf>,
+    /// The bottle of the manifest, by its name or that of an agent in it; needed where there are several
+    #[arg(short, long, value_name = "NAME")]
+    bottle: Option<String>,
+    /// A file of agents of your own [default: $XDG_CONFIG_HOME/egress/agents.yaml, where there is one]
+    #[arg(long, value_name = "FILE", env = "EGRESS_AGENTS")]
+    pub(super) agents: Option<PathBuf>,
+}
 
 /// A bottle, and the agent that works in it.
 #[derive(Debug)]
@@ -50,12 +67,9 @@ enum Named {
 
 impl Chosen {
     /// Finds both. Without a manifest, an agent that is known here brings its own.
-    pub(super) fn new(
-        agent: Option<&str>,
-        manifest: Option<&Path>,
-        bottle: Option<&str>,
-        agents: Option<&Path>,
-    ) -> Result<Self, Failure> {
+    pub(super) fn new(agent: Option<&str>, sources: &Sources) -> Result<Self, Failure> {
+        let (manifest, agents) = (sources.manifest.as_deref(), sources.agents.as_deref());
+        let bottle = sources.bottle.as_deref();
         let builtin = agent.and_then(template);
         let custom = match (agent, builtin) {
             (Some(name), None) => Some(Box::new(custom(name, agents)?)),
@@ -154,10 +168,19 @@ pub(super) async fn prepared(chosen: &Chosen) -> Result<Prepared, Failure> {
 /// How many launches of an agent without a manifest there may be at a time.
 const MOST_OF_A_PRESET: u32 = 1000;
 
-/// Ends a launch's runtime, and with it a program that a credential is waited for from.
-pub(super) fn ends(runtime: Runtime) {
+/// Runs a launch on a runtime of its own. At its end a program that a credential is waited for from ends too.
+#[cfg(target_os = "linux")]
+pub(super) fn drive(
+    launch: impl AsyncFnOnce(Stops) -> Result<i32, Failure>,
+) -> Result<ExitCode, Failure> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::runtime)?;
+    let result = runtime.block_on(async { launch(Stops::new().map_err(Failure::runtime)?).await });
     resolve::abandon();
     runtime.shutdown_timeout(ENDING);
+    result.map(|code| u8::try_from(code).unwrap_or(u8::MAX).into())
 }
 
 /// Programs are killed within milliseconds.
@@ -184,6 +207,15 @@ pub(super) fn given_variables(given: &[String]) -> Result<Vec<(String, String)>,
         variables.push(variable);
     }
     Ok(variables)
+}
+
+/// Refuses a home that is not named from the root on.
+pub(super) fn absolute_home(home: &Path) -> Result<(), Failure> {
+    if home.is_absolute() {
+        return Ok(());
+    }
+    let error = anyhow!("--agent-home {}: not an absolute path", home.display());
+    Err(Failure::usage(error).hint("name it as the image has it, such as /home/node"))
 }
 
 /// The agents that are known here.

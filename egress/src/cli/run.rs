@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::Failure;
+use super::launching::Sources;
 
 /// Arguments of `egress run`.
 #[derive(Debug, clap::Args)]
@@ -18,15 +19,8 @@ use super::Failure;
 pub struct Args {
     /// The agent: codex, claude, gemini, opencode, or one of the agents file. Without it, COMMAND names a program
     agent: Option<String>,
-    /// The manifest [default: without it, the preset of AGENT]
-    #[arg(short, long, value_name = "FILE", env = "EGRESS_MANIFEST")]
-    manifest: Option<PathBuf>,
-    /// The bottle of the manifest, by its name or that of an agent in it; needed where there are several
-    #[arg(short, long, value_name = "NAME")]
-    bottle: Option<String>,
-    /// A file of agents of your own [default: $XDG_CONFIG_HOME/egress/agents.yaml, where there is one]
-    #[arg(long, value_name = "FILE", env = "EGRESS_AGENTS")]
-    agents: Option<PathBuf>,
+    #[command(flatten)]
+    sources: Sources,
     /// The directory that the agent works in, and the only one of yours that it can write to [default: the current one]
     #[arg(short, long, value_name = "DIR")]
     workspace: Option<PathBuf>,

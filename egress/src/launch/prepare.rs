@@ -10,7 +10,7 @@ use super::Host;
 use super::claim::{self, Claim};
 use super::handover::Handed;
 use super::resolve::{Unresolved, resolve};
-use crate::config::manifest::{Bottle, Template};
+use crate::config::manifest::Bottle;
 use crate::config::{self, Faults};
 use crate::route::Routes;
 
@@ -19,8 +19,6 @@ use crate::route::Routes;
 pub struct Prepared {
     /// The bottle's name.
     pub name: String,
-    /// Its kind of agent.
-    pub template: Template,
     /// Its routes, as the sidecar will enforce them.
     pub routes: Routes,
     /// What its routes are marked with.
@@ -51,7 +49,6 @@ impl Prepared {
         let routes = Routes::new(file.rules, None).map_err(|_| Error::Tie(bottle.name.clone()))?;
         Ok(Self {
             name: bottle.name.clone(),
-            template: bottle.provider.template,
             routes,
             roles: rendered.roles,
             handed,

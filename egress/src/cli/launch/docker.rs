@@ -5,12 +5,11 @@ mod session;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 
 use super::super::Failure;
 use super::super::launching::reach::keep_out_of_workspace;
-use super::super::launching::stops::Stops;
-use super::super::launching::{self, Chosen};
+use super::super::launching::{self, Chosen, Sources};
 use crate::launch::Host;
 use crate::launch::place::docker::Error;
 
@@ -19,15 +18,8 @@ use crate::launch::place::docker::Error;
 pub struct Args {
     /// The agent: codex, claude, gemini, opencode, or one of the agents file. Without it, COMMAND names a program
     agent: Option<String>,
-    /// The manifest [default: without it, the preset of AGENT]
-    #[arg(short, long, value_name = "FILE", env = "EGRESS_MANIFEST")]
-    manifest: Option<PathBuf>,
-    /// The bottle of the manifest, by its name or that of an agent in it; needed where there are several
-    #[arg(short, long, value_name = "NAME")]
-    bottle: Option<String>,
-    /// A file of agents of your own [default: $XDG_CONFIG_HOME/egress/agents.yaml, where there is one]
-    #[arg(long, value_name = "FILE", env = "EGRESS_AGENTS")]
-    agents: Option<PathBuf>,
+    #[command(flatten)]
+    sources: Sources,
     /// The agent's image, with a shell and the agent's user in it
     #[arg(short, long, value_name = "IMAGE")]
     image: String,
@@ -79,46 +71,24 @@ configuration) or 3 where it was not started, and 3 where its sidecar ended befo
 ///
 /// A [`Failure`].
 pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
-    let chosen = Chosen::new(
-        args.agent.as_deref(),
-        args.manifest.as_deref(),
-        args.bottle.as_deref(),
-        args.agents.as_deref(),
-    )?;
+    let chosen = Chosen::new(args.agent.as_deref(), &args.sources)?;
     chosen.needs_command(&args.command)?;
-    if !args.agent_home.is_absolute() {
-        let error = anyhow!(
-            "--agent-home {}: not an absolute path",
-            args.agent_home.display()
-        );
-        return Err(Failure::usage(error));
-    }
+    launching::absolute_home(&args.agent_home)?;
     let workspace = args.workspace.as_deref().unwrap_or(Path::new("."));
     let workspace = workspace
         .canonicalize()
         .with_context(|| format!("cannot find {}", workspace.display()))
         .map_err(Failure::usage)?;
     launching::without_logins(&workspace)?;
-    let files = [
-        ("the manifest", args.manifest.as_ref()),
-        ("the agents file", args.agents.as_ref()),
-        ("the sidecar's log", args.log.as_ref()),
-    ];
-    keep_out_of_workspace(&workspace, &files, &chosen, &Host::this())?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::runtime)?;
-    let result = runtime.block_on(async {
-        let mut stops = Stops::new().map_err(Failure::runtime)?;
+    let log = args.log.as_deref();
+    keep_out_of_workspace(&workspace, &args.sources, log, &chosen, &Host::this())?;
+    launching::drive(async |mut stops| {
         let begun = tokio::select! {
             begun = session::Session::begin(&args, &chosen, &workspace) => begun?,
             number = stops.next() => return Ok(128 + number),
         };
         begun.watch(stops).await
-    });
-    launching::ends(runtime);
-    result.map(|code| u8::try_from(code).unwrap_or(u8::MAX).into())
+    })
 }
 
 impl From<Error> for Failure {

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::cli::Failure;
+use crate::cli::launching::Sources;
 
 /// Arguments of `egress launch smolvm`.
 #[derive(Debug, clap::Args)]
@@ -16,15 +17,8 @@ use crate::cli::Failure;
 pub struct Args {
     /// The agent: codex, claude, gemini, opencode, or one of the agents file [default: that of the bottle]
     agent: Option<String>,
-    /// The manifest [default: without it, the preset of AGENT]
-    #[arg(short, long, value_name = "FILE", env = "EGRESS_MANIFEST")]
-    manifest: Option<PathBuf>,
-    /// The bottle of the manifest, by its name or that of an agent in it; needed where there are several
-    #[arg(short, long, value_name = "NAME")]
-    bottle: Option<String>,
-    /// A file of agents of your own [default: $XDG_CONFIG_HOME/egress/agents.yaml, where there is one]
-    #[arg(long, value_name = "FILE", env = "EGRESS_AGENTS")]
-    agents: Option<PathBuf>,
+    #[command(flatten)]
+    sources: Sources,
     /// The machine's image: a saved image (./image.tar), an unpacked root file system (./rootfs/), or one of a registry
     #[arg(short = 'I', long, value_name = "IMAGE")]
     image: String,

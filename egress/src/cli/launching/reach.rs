@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
 
-use super::Chosen;
+use super::{Chosen, Sources};
 use crate::cli::Failure;
 use crate::config::render::TokenRef;
 use crate::credential::codex;
@@ -25,7 +25,8 @@ pub(in crate::cli) enum Trust {
 /// Refuses files of the operator's in a workspace that a container or a machine shares: what runs there can replace them.
 pub(in crate::cli) fn keep_out_of_workspace(
     workspace: &Path,
-    files: &[(&str, Option<&PathBuf>)],
+    sources: &Sources,
+    log: Option<&Path>,
     chosen: &Chosen,
     host: &Host<'_>,
 ) -> Result<(), Failure> {
@@ -34,6 +35,11 @@ pub(in crate::cli) fn keep_out_of_workspace(
         writable: &writable,
         readable: &[],
     };
+    let files = [
+        ("the manifest", sources.manifest.as_deref()),
+        ("the agents file", sources.agents.as_deref()),
+        ("the sidecar's log", log),
+    ];
     for (what, path) in files {
         if let Some(path) = path.filter(|path| shared.decides(path)) {
             return Err(in_reach(what, path));

@@ -99,8 +99,8 @@ impl Given {
             _ => None,
         };
         for (what, path) in [
-            ("the manifest", args.manifest.as_ref()),
-            ("the agents file", args.agents.as_ref()),
+            ("the manifest", args.sources.manifest.as_ref()),
+            ("the agents file", args.sources.agents.as_ref()),
         ] {
             if let Some(path) = path.filter(|path| self.shared().decides(path)) {
                 let directory = plain(path).and_then(|real| Some(real.parent()?.to_owned()));

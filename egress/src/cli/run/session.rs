@@ -10,7 +10,6 @@ use super::Args;
 use super::arguments::is_installed;
 use super::given::Given;
 use crate::cli::Failure;
-use crate::cli::launching::stops::Stops;
 use crate::cli::launching::watch::{AtWork, watch};
 use crate::cli::launching::{self, Chosen};
 use crate::launch::agent::{Agent, HomeFile, Setting};
@@ -26,12 +25,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     // Before any other thread runs, and before anything is started.
     crate::os::keep_descriptors().map_err(Failure::runtime)?;
     let given = Given::new(&args, &Host::this())?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::runtime)?;
-    let result = runtime.block_on(async {
-        let mut stops = Stops::new().map_err(Failure::runtime)?;
+    launching::drive(async |mut stops| {
         let ready = tokio::select! {
             ready = Ready::new(&args, &given) => ready?,
             number = stops.next() => return Ok(128 + number),
@@ -51,9 +45,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
             place.signal(number).await;
         }
         watch(place, ready.sidecar, &ready.prepared, &ready.agent, stops).await
-    });
-    launching::ends(runtime);
-    result.map(|code| u8::try_from(code).unwrap_or(u8::MAX).into())
+    })
 }
 
 /// Everything but the command. Dropped, it leaves nothing behind.
@@ -75,12 +67,7 @@ enum Waiting {
 impl Ready {
     /// Starts the sidecar, and gathers what the agent is given.
     async fn new(args: &Args, given: &Given) -> Result<Self, Failure> {
-        let chosen = Chosen::new(
-            args.agent.as_deref(),
-            args.manifest.as_deref(),
-            args.bottle.as_deref(),
-            args.agents.as_deref(),
-        )?;
+        let chosen = Chosen::new(args.agent.as_deref(), &args.sources)?;
         chosen.needs_command(&args.command)?;
         let host = Host::this();
         given.keep_out_of(&chosen, &host)?;

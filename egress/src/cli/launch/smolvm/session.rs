@@ -10,9 +10,8 @@ use super::Args;
 use super::way::Way;
 use crate::cli::Failure;
 use crate::cli::launching::reach::keep_out_of_workspace;
-use crate::cli::launching::stops::Stops;
 use crate::cli::launching::watch::{AtWork, watch};
-use crate::cli::launching::{Chosen, ends, given_variables, prepared, without_logins};
+use crate::cli::launching::{self, Chosen, given_variables, prepared, without_logins};
 use crate::launch::agent::{Agent, HomeFile, Setting};
 use crate::launch::place::local::contents::terminal;
 use crate::launch::place::smolvm::{
@@ -28,19 +27,8 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     // Before any other thread runs, and before anything is started.
     crate::os::keep_descriptors().map_err(Failure::runtime)?;
     let workspace = workspace(args.workspace.as_deref().unwrap_or(Path::new(".")))?;
-    if !args.agent_home.is_absolute() {
-        let error = anyhow!(
-            "--agent-home {}: not an absolute path",
-            args.agent_home.display()
-        );
-        return Err(Failure::usage(error).hint("name it as the image has it, such as /home/node"));
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::runtime)?;
-    let result = runtime.block_on(async {
-        let mut stops = Stops::new().map_err(Failure::runtime)?;
+    launching::absolute_home(&args.agent_home)?;
+    launching::drive(async |mut stops| {
         let ready = tokio::select! {
             ready = Session::begin(&args, &workspace) => ready?,
             // What was begun is dropped, and goes with it.
@@ -53,9 +41,7 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
             agent,
         } = ready;
         watch(machine, sidecar, &prepared, &agent, stops).await
-    });
-    ends(runtime);
-    result.map(|code| u8::try_from(code).unwrap_or(u8::MAX).into())
+    })
 }
 
 /// An agent at work. The machine goes before its sidecar, and the bottle is let go last.
@@ -69,19 +55,15 @@ struct Session {
 impl Session {
     /// Starts everything. Dropped half-way it leaves nothing behind.
     async fn begin(args: &Args, workspace: &Path) -> Result<Self, Failure> {
-        let chosen = Chosen::new(
-            args.agent.as_deref(),
-            args.manifest.as_deref(),
-            args.bottle.as_deref(),
-            args.agents.as_deref(),
-        )?;
+        let chosen = Chosen::new(args.agent.as_deref(), &args.sources)?;
         let host = Host::this();
-        let files = [
-            ("the manifest", args.manifest.as_ref()),
-            ("the agents file", args.agents.as_ref()),
-            ("the sidecar's log", args.log.as_ref()),
-        ];
-        keep_out_of_workspace(workspace, &files, &chosen, &host)?;
+        keep_out_of_workspace(
+            workspace,
+            &args.sources,
+            args.log.as_deref(),
+            &chosen,
+            &host,
+        )?;
         let prepared = prepared(&chosen).await?;
         let directory = prepared.directory().to_owned();
         let name = args
@@ -151,7 +133,7 @@ impl Session {
         };
         let notes = tokio::select! {
             settled = settled => settled?,
-            ended = session.sidecar.ended() => return Err(crate::cli::launching::sidecar_ended(&ended)),
+            ended = session.sidecar.ended() => return Err(launching::sidecar_ended(&ended)),
         };
         for note in notes {
             eprintln!("warning: {note}");
