@@ -1,11 +1,11 @@
 //! What the standard library and the kept crates offer only as `unsafe`, each behind a safe function with its argument:
-//! what a process is started with (descriptors and variables), and what it moves into.
+//! what a process is started with (descriptors and variables), what it is told (signals), and what it moves into.
 //!
 //! This module alone may use `unsafe`. It decides nothing, and must not grow beyond single system calls.
 
 #![expect(
     unsafe_code,
-    reason = "raw pointers into the environment, numbers that become descriptors, and two bare system calls"
+    reason = "raw pointers into the environment, numbers that become descriptors, and a few bare system calls"
 )]
 
 use std::io;
@@ -96,6 +96,25 @@ pub fn wipe_variable(key: &str) {
 /// Elsewhere no file shows the block; the variable is left as it is.
 #[cfg(not(target_os = "linux"))]
 pub fn wipe_variable(_key: &str) {}
+
+/// Does something while no signal is delivered to this thread. Those that come meanwhile are delivered afterwards.
+///
+/// Call it while no other thread runs, which would get them instead.
+pub fn holding_signals<T>(work: impl FnOnce() -> T) -> T {
+    let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    let mut before = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigfillset(3) fills the set that pthread_sigmask(3) reads, and that fills the other one; neither fails with
+    // these arguments.
+    let before = unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_BLOCK, all.as_ptr(), before.as_mut_ptr());
+        before.assume_init()
+    };
+    let done = work();
+    // SAFETY: the set is the one that was in force.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut()) };
+    done
+}
 
 /// Moves the calling process into namespaces of its own (unshare(2)). Of the rest of its family only children that are
 /// started later are in a new PID namespace.

@@ -6,7 +6,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Response;
 use tempfile::TempDir;
@@ -221,8 +221,16 @@ impl Host {
         let left = std::fs::read_dir(self.path("run")).expect("the runtime directory");
         let left: Vec<_> = left.map(|entry| entry.expect("an entry").path()).collect();
         assert!(left.is_empty(), "{left:?}");
-        let running = processes(&self.path("bin/egress"));
-        assert!(running.is_empty(), "still running: {running:?}");
+        // What the kernel kills on the death of its parent is gone a moment later.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let running = processes(&self.path("bin/egress"));
+            if running.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "still running: {running:?}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 

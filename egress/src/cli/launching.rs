@@ -9,9 +9,12 @@ pub(super) mod watch;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
+#[cfg(target_os = "linux")]
+use rustix::process::WaitOptions;
+#[cfg(target_os = "linux")]
 use tokio::runtime::Builder;
 
 #[cfg(target_os = "linux")]
@@ -171,16 +174,40 @@ const MOST_OF_A_PRESET: u32 = 1000;
 /// Runs a launch on a runtime of its own. At its end a program that a credential is waited for from ends too.
 #[cfg(target_os = "linux")]
 pub(super) fn drive(
-    launch: impl AsyncFnOnce(Stops) -> Result<i32, Failure>,
+    launch: impl AsyncFnOnce(&mut Stops) -> Result<i32, Failure>,
 ) -> Result<ExitCode, Failure> {
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(Failure::runtime)?;
-    let result = runtime.block_on(async { launch(Stops::new().map_err(Failure::runtime)?).await });
+    let result = runtime.block_on(async {
+        let mut stops = Stops::new().map_err(Failure::runtime)?;
+        match launch(&mut stops).await {
+            // A key reaches all of the terminal's programs: what failed may have failed of it.
+            Err(failure) => match stops.came().await {
+                Some(number) => Ok(128 + number),
+                None => Err(failure),
+            },
+            code => code,
+        }
+    });
     resolve::abandon();
     runtime.shutdown_timeout(ENDING);
+    bury();
     result.map(|code| u8::try_from(code).unwrap_or(u8::MAX).into())
+}
+
+/// Waits for what was killed when it was dropped: when a launch has ended, so has all that it started.
+#[cfg(target_os = "linux")]
+fn bury() {
+    let begun = Instant::now();
+    while begun.elapsed() < ENDING {
+        match rustix::process::wait(WaitOptions::NOHANG) {
+            Ok(Some(_)) => {}
+            Ok(None) => std::thread::sleep(Duration::from_millis(1)),
+            Err(_) => return,
+        }
+    }
 }
 
 /// Programs are killed within milliseconds.

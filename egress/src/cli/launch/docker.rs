@@ -82,12 +82,12 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     launching::without_logins(&workspace)?;
     let log = args.log.as_deref();
     keep_out_of_workspace(&workspace, &args.sources, log, &chosen, &Host::this())?;
-    launching::drive(async |mut stops| {
-        let begun = tokio::select! {
-            begun = session::Session::begin(&args, &chosen, &workspace) => begun?,
-            number = stops.next() => return Ok(128 + number),
-        };
-        begun.watch(stops).await
+    launching::drive(async |stops| {
+        let begin = session::Session::begin(&args, &chosen, &workspace);
+        match stops.before(begin).await {
+            Ok(begun) => begun?.watch(stops).await,
+            Err(number) => Ok(128 + number),
+        }
     })
 }
 

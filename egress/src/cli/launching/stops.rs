@@ -14,12 +14,38 @@ pub(in crate::cli) struct Stops {
 
 impl Stops {
     pub(in crate::cli) fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
+        // One that came while its handler is being put in place would be lost.
+        crate::os::holding_signals(|| {
+            Ok(Self {
+                terminate: signal(SignalKind::terminate())?,
+                hangup: signal(SignalKind::hangup())?,
+                interrupt: signal(SignalKind::interrupt())?,
+                quit: signal(SignalKind::quit())?,
+            })
         })
+    }
+
+    /// Works until the first one, whose number is the error. It goes before what came of the work at the same time.
+    pub(in crate::cli) async fn before<T>(
+        &mut self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, i32> {
+        tokio::select! {
+            biased;
+            number = self.next() => Err(number),
+            done = work => Ok(done),
+        }
+    }
+
+    /// The number of one that came already.
+    pub(in crate::cli) async fn came(&mut self) -> Option<i32> {
+        // The runtime looks for signals when its tasks stand back.
+        tokio::task::yield_now().await;
+        tokio::select! {
+            biased;
+            number = self.next() => Some(number),
+            () = std::future::ready(()) => None,
+        }
     }
 
     /// The number of the next one.

@@ -35,7 +35,7 @@ pub(in crate::cli) async fn watch<P: AtWork>(
     mut sidecar: Sidecar,
     prepared: &Prepared,
     agent: &Agent,
-    mut stops: Stops,
+    stops: &mut Stops,
 ) -> Result<i32, Failure> {
     let (tell, mut changes) = mpsc::unbounded_channel();
     let _following = match prepared.handed.codex() {

@@ -25,21 +25,24 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     // Before any other thread runs, and before anything is started.
     crate::os::keep_descriptors().map_err(Failure::runtime)?;
     let given = Given::new(&args, &Host::this())?;
-    launching::drive(async |mut stops| {
-        let ready = tokio::select! {
-            ready = Ready::new(&args, &given) => ready?,
-            number = stops.next() => return Ok(128 + number),
+    launching::drive(async |stops| {
+        let ready = match stops.before(Ready::new(&args, &given)).await {
+            Ok(ready) => ready?,
+            Err(number) => return Ok(128 + number),
         };
         // From here on a signal is the command's, which may not be there yet to get it.
         let mut early = None;
-        let place = {
-            let mut start = pin!(ready.place.start(ready.contents));
-            loop {
-                tokio::select! {
-                    place = &mut start => break place?,
-                    number = stops.next() => early = Some(number),
-                }
+        let mut start = pin!(ready.place.start(ready.contents));
+        let started = loop {
+            match stops.before(&mut start).await {
+                Ok(started) => break started,
+                Err(number) => early = Some(number),
             }
+        };
+        let place = match (started, early) {
+            // The key ended what was not the command yet.
+            (Err(_), Some(number)) => return Ok(128 + number),
+            (started, _) => started?,
         };
         if let Some(number) = early {
             place.signal(number).await;

@@ -111,7 +111,7 @@ impl Session {
     }
 
     /// Waits for the agent's end.
-    pub(super) async fn watch(self, stops: Stops) -> Result<i32, Failure> {
+    pub(super) async fn watch(self, stops: &mut Stops) -> Result<i32, Failure> {
         watch(
             self.container,
             self.sidecar,

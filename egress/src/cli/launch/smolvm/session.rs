@@ -28,11 +28,11 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
     crate::os::keep_descriptors().map_err(Failure::runtime)?;
     let workspace = workspace(args.workspace.as_deref().unwrap_or(Path::new(".")))?;
     launching::absolute_home(&args.agent_home)?;
-    launching::drive(async |mut stops| {
-        let ready = tokio::select! {
-            ready = Session::begin(&args, &workspace) => ready?,
+    launching::drive(async |stops| {
+        let ready = match stops.before(Session::begin(&args, &workspace)).await {
+            Ok(ready) => ready?,
             // What was begun is dropped, and goes with it.
-            number = stops.next() => return Ok(128 + number),
+            Err(number) => return Ok(128 + number),
         };
         let Session {
             machine,
