@@ -4,6 +4,7 @@
 //! fields and is made nowhere else, so nothing that needs one can be reached by an undecided request.
 
 pub mod host;
+pub mod passing;
 pub mod path;
 pub mod target;
 
@@ -19,6 +20,7 @@ use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
 
 use self::host::{Host, HostPattern, parent_of};
+use self::passing::{Cookies, Extensions, QueryCredentials, Redact};
 use self::path::{EncodedSlash, Hazard, PathPattern, hazard_of};
 use self::rank::{Candidate, query_admits};
 use self::target::{Kind, Origin, Scheme, Target};
@@ -246,6 +248,8 @@ pub struct Rule {
     pub tls: Tls,
     /// Whether WebSocket handshakes are admitted.
     pub websocket: bool,
+    /// What becomes of the extensions that a WebSocket handshake offers.
+    pub websocket_extensions: Extensions,
     /// Whether `%2F` is data.
     pub encoded_slash: EncodedSlash,
     /// Networks that the host may resolve into although they are not public.
@@ -254,6 +258,12 @@ pub struct Rule {
     pub connect_to: Option<ConnectTo>,
     /// Certificates trusted for this route besides the roots.
     pub upstream_ca: Vec<CertificateDer<'static>>,
+    /// Which cookies go through, both ways.
+    pub cookies: Cookies,
+    /// What becomes of a request with a credential in its query.
+    pub query_credentials: QueryCredentials,
+    /// What becomes of the injected credential where an answer says it back.
+    pub redact: Redact,
     /// Free text.
     pub description: Option<String>,
 }

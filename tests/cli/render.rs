@@ -38,12 +38,14 @@ routes:
     path_allowlist: [/backend-api/]
     auth_scheme: Bearer
     token_env: EGRESS_TOKEN_0
+    cookies: ['__cf_bm', '_cfuvid', cf_clearance]
   - host: api.github.com
     auth_scheme: Bearer
     token_env: EGRESS_TOKEN_1
   - host: api.openai.com
     auth_scheme: Bearer
     token_env: EGRESS_TOKEN_0
+    cookies: ['__cf_bm', '_cfuvid', cf_clearance]
 ";
 
 #[test]

@@ -59,6 +59,8 @@ pub(super) enum Form {
     User,
     /// Query parameters.
     Query,
+    /// Names of cookies, in a list that may be empty.
+    Cookies,
     /// One of these words.
     Word(fn() -> Vec<&'static str>),
     /// A reference to a credential.

@@ -3,8 +3,10 @@
 mod credential;
 pub(super) mod keys;
 pub(super) mod manifest;
+pub(super) mod passing;
 
-use self::keys::{KEYS, SCHEMES, TLS_MODES};
+use self::keys::{EXTENSIONS, KEYS, SCHEMES, TLS_MODES};
+use self::passing::Passing;
 use super::authority::Authorities;
 use super::document::{self, Node, Value};
 use super::fault::{Fault, Span, shown};
@@ -12,6 +14,7 @@ use super::fields::{Field, Fields};
 use super::{paths, values};
 use crate::credential::SlotName;
 use crate::route::host::{Host, HostPattern};
+use crate::route::passing::{Cookies, Extensions, QueryCredentials, Redact};
 use crate::route::path::{EncodedSlash, PathPattern};
 use crate::route::target::Scheme;
 use crate::route::{Line, Rule, Tls};
@@ -29,11 +32,20 @@ pub(super) struct Entry {
     pub(super) slot: Option<(SlotName, Span)>,
     /// Where `tls` stands, if it does.
     pub(super) tls: Option<Span>,
+    /// What it says about that for which the default hangs on its credential.
+    pub(super) passing: Passing,
     /// The rule; `None` for a route with a fault.
     pub(super) rule: Option<Rule>,
 }
 
 impl Entry {
+    /// Puts into the rule what hangs on whether a credential is injected.
+    pub(super) fn settle(&mut self, injects: bool) {
+        if let Some(rule) = &mut self.rule {
+            self.passing.settle(rule, injects);
+        }
+    }
+
     pub(super) fn tls_mode(&self) -> Option<Tls> {
         self.rule.as_ref().map(|rule| rule.tls)
     }
@@ -51,6 +63,7 @@ pub(super) fn read(
     let mut entry = read_rest(&fields, node.span, authorities, faults);
     entry.slot = slot;
     entry.rule = entry.rule.filter(|_| faults.len() == before);
+    entry.settle(injection.is_some());
     if let Some(rule) = &mut entry.rule {
         rule.injection = injection;
     }
@@ -76,7 +89,8 @@ pub(super) fn map_of<'d>(
     }
 }
 
-/// Everything about a route but its credential, of which both kinds of file speak in their own way.
+/// Everything about a route but its credential, of which both kinds of file speak in their own way. What hangs on that is
+/// left to be settled.
 pub(super) fn read_rest(
     fields: &Fields<'_>,
     route: Span,
@@ -95,6 +109,13 @@ pub(super) fn read_rest(
     let upstream_ca = fields
         .find("upstream_ca")
         .and_then(|field| read_authorities(field, authorities, faults));
+    let extensions = read_optional(
+        fields,
+        "websocket_extensions",
+        |field, faults| values::word(field, &EXTENSIONS, faults),
+        faults,
+    );
+    let passing = Passing::read(fields, faults);
     let description = read_optional(
         fields,
         "description",
@@ -113,10 +134,14 @@ pub(super) fn read_rest(
             injection: None,
             tls,
             websocket,
+            websocket_extensions: extensions.unwrap_or(Extensions::Pass),
             encoded_slash,
             ssrf_ip_allowlist: ssrf_ip_allowlist.unwrap_or_default(),
             connect_to,
             upstream_ca: upstream_ca.unwrap_or_default(),
+            cookies: Cookies::usual(false),
+            query_credentials: QueryCredentials::usual(false),
+            redact: Redact::usual(false),
             description,
         },
     );
@@ -126,6 +151,7 @@ pub(super) fn read_rest(
         host,
         slot: None,
         tls: fields.find("tls").map(|field| field.node.span),
+        passing,
         rule,
     }
 }
@@ -264,6 +290,10 @@ fn check_passthrough(fields: &Fields<'_>, parts: &Parts, faults: &mut Vec<Fault>
         "auth_header",
         "auth_user",
         "upstream_ca",
+        "websocket_extensions",
+        "cookies",
+        "query_credentials",
+        "redact",
     ];
     let named = always.iter().filter_map(|name| fields.find(name));
     let websocket = fields

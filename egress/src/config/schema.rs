@@ -111,6 +111,10 @@ fn form(form: &Form) -> Value {
             "minProperties": 1,
             "additionalProperties": scalar,
         }),
+        Form::Cookies => json!({
+            "type": "array",
+            "items": {"type": "string", "pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"},
+        }),
         Form::Word(words) => json!({"enum": words()}),
         Form::Texts => json!({"anyOf": [text(), {"type": "array", "items": text()}]}),
         Form::Argv => list(scalar),

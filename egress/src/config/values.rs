@@ -13,6 +13,7 @@ use super::fields::{Field, closest, duplicate, listed};
 use crate::credential::SlotName;
 use crate::route::ConnectTo;
 use crate::route::host::{Host, HostPattern, InvalidHost};
+use crate::route::passing::{CookieName, Cookies};
 use crate::route::target::{Origin, Scheme};
 
 /// One of a few words, spelt exactly.
@@ -360,6 +361,40 @@ fn network(text: &str) -> Result<IpNet, (String, String)> {
         ));
     }
     Ok(canonical)
+}
+
+/// Names of cookies. An empty list says that none goes through.
+pub(super) fn cookies(field: Field<'_>, faults: &mut Vec<Fault>) -> Option<Cookies> {
+    let Value::Seq(items) = &field.node.value else {
+        // It has the faults of everything that is no list.
+        field.list("for the default", faults)?;
+        return None;
+    };
+    let mut names: Vec<(CookieName, Span)> = Vec::with_capacity(items.len());
+    for item in items {
+        let Some(text) = field.text_of(item, faults) else {
+            continue;
+        };
+        match text.parse::<CookieName>() {
+            Ok(name) => match names.iter().find(|(known, _)| *known == name) {
+                Some((_, first)) => faults.push(repeated(field, item.span, &shown(text), *first)),
+                None => names.push((name, item.span)),
+            },
+            // What stands behind a `=` is a value, which may well be a secret.
+            Err(_) if text.contains('=') => faults.push(
+                field
+                    .fault_in(item.span, "a cookie's name cannot hold `=`")
+                    .hint("give the name alone")
+                    .quiet(),
+            ),
+            Err(error) => {
+                let problem = format!("{} is not a cookie's name: {error}", shown(text));
+                faults.push(field.fault_in(item.span, problem).hint("such as `__cf_bm`"));
+            }
+        }
+    }
+    let names = names.into_iter().map(|(name, _)| name).collect();
+    Some(Cookies::Named(names))
 }
 
 /// `host:port` or `address:port`.

@@ -6,7 +6,9 @@ use super::super::fault::{Fault, Span};
 use super::super::render::TokenRef;
 use super::super::rule::Entry;
 use super::super::rule::manifest::{Auth, Item};
+use super::super::rule::passing::Passing;
 use crate::route::host::HostPattern;
+use crate::route::passing::{CookieName, Cookies, Extensions, QueryCredentials, Redact};
 use crate::route::path::EncodedSlash;
 use crate::route::target::Scheme;
 use crate::route::{AuthScheme, Rule, Tls};
@@ -32,6 +34,24 @@ pub(super) fn add(items: &mut Vec<Item>, said: Span, faults: &mut Vec<Fault>) {
             items.push(bare(host, said));
         }
     }
+    for item in items {
+        let auth = item.auth.as_ref();
+        if auth.is_some_and(|auth| auth.reference == TokenRef::CodexHost) {
+            let cookies = &mut item.entry.passing.cookies;
+            cookies.get_or_insert_with(cloudflare);
+            item.entry.settle(true);
+        }
+    }
+}
+
+/// What Cloudflare, which stands before Codex's hosts, knows a client again by. Without them it challenges the more often,
+/// and they say nothing of a login.
+const CLOUDFLARE: [&str; 3] = ["__cf_bm", "_cfuvid", "cf_clearance"];
+
+fn cloudflare() -> Cookies {
+    let names = CLOUDFLARE.iter();
+    let names = names.filter_map(|name| name.parse::<CookieName>().ok());
+    Cookies::Named(names.collect())
 }
 
 fn upgrade(item: &mut Item, host: &str, said: Span, faults: &mut Vec<Fault>) {
@@ -96,6 +116,7 @@ fn bare(host: HostPattern, said: Span) -> Item {
             host: Some(host.clone()),
             slot: None,
             tls: None,
+            passing: Passing::default(),
             rule: Some(Rule {
                 host,
                 scheme: Scheme::Https,
@@ -106,10 +127,14 @@ fn bare(host: HostPattern, said: Span) -> Item {
                 injection: None,
                 tls: Tls::Intercept,
                 websocket: true,
+                websocket_extensions: Extensions::Pass,
                 encoded_slash: EncodedSlash::Refuse,
                 ssrf_ip_allowlist: Vec::new(),
                 connect_to: None,
                 upstream_ca: Vec::new(),
+                cookies: Cookies::usual(true),
+                query_credentials: QueryCredentials::usual(true),
+                redact: Redact::usual(true),
                 description: None,
             }),
         },

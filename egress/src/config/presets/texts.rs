@@ -1,13 +1,14 @@
 //! The presets, as routes files. A credential's slot is `EGRESS_TOKEN_0`.
 
 /// The most of a good session. Analytics, and `ab.chatgpt.com`, stay out. The API's host is named because a forwarded login
-/// would be given to all of it otherwise.
+/// would be given to all of it otherwise. The cookies are those by which Cloudflare knows a client again.
 pub(super) const CODEX: &str = "\
 routes:
   - host: chatgpt.com
     description: 'codex: the model, and connected tools'
     path_allowlist: [/backend-api/codex/responses, /backend-api/ps/mcp]
     methods: [GET, POST]
+    cookies: [__cf_bm, _cfuvid, cf_clearance]
   - host: chatgpt.com
     description: 'codex: account, models, plugins, settings'
     path_allowlist:
@@ -16,10 +17,12 @@ routes:
       - /backend-api/codex/models
       - /backend-api/ps/plugins
     methods: [GET]
+    cookies: [__cf_bm, _cfuvid, cf_clearance]
   - host: api.openai.com
     description: 'codex: the API'
     path_allowlist: [/v1/responses]
     methods: [GET, POST]
+    cookies: [__cf_bm, _cfuvid, cf_clearance]
 ";
 
 /// With `CLAUDE_CODE_OAUTH_TOKEN`.

@@ -2,7 +2,9 @@
 
 use http::header::AUTHORIZATION;
 
+use super::super::rule::passing::Passing;
 use super::yaml::Value;
+use crate::route::passing::{Cookies, Extensions, QueryCredentials, Redact};
 use crate::route::path::{EncodedSlash, PathPattern};
 use crate::route::target::Scheme;
 use crate::route::{AuthScheme, ConnectTo, Injection, Rule, Tls};
@@ -46,6 +48,9 @@ pub(super) fn value(rule: &Rule, upstream_ca: Option<&str>) -> Value {
     if !rule.websocket {
         keys.put("websocket", Value::Flag(false));
     }
+    if rule.websocket_extensions == Extensions::Drop {
+        keys.text("websocket_extensions", "drop");
+    }
     if rule.encoded_slash == EncodedSlash::Accept {
         keys.put("encoded_slash", Value::Flag(true));
     }
@@ -60,6 +65,7 @@ pub(super) fn value(rule: &Rule, upstream_ca: Option<&str>) -> Value {
     if let Some(name) = upstream_ca {
         keys.text("upstream_ca", name);
     }
+    keys.passing(&Passing::of(rule));
     Value::Map(keys.0)
 }
 
@@ -87,6 +93,23 @@ impl Map {
     fn texts(&mut self, key: &str, items: &[impl ToString]) {
         let items = items.iter().map(|item| Value::Text(item.to_string()));
         self.put(key, Value::List(items.collect()));
+    }
+
+    fn passing(&mut self, said: &Passing) {
+        // No list of names says "all", which is never but the default.
+        if let Some(Cookies::Named(names)) = &said.cookies {
+            self.texts("cookies", names);
+        }
+        if let Some(choice) = said.query_credentials {
+            let word = match choice {
+                QueryCredentials::Deny => "deny",
+                QueryCredentials::Allow => "allow",
+            };
+            self.text("query_credentials", word);
+        }
+        if let Some(choice) = said.redact {
+            self.put("redact", Value::Flag(choice == Redact::Mask));
+        }
     }
 
     fn credential(&mut self, injection: &Injection) {

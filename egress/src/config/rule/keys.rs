@@ -3,6 +3,7 @@
 use super::super::keys::{Form as Value, Key, Keys, Unknown};
 use super::super::{paths, presets};
 use crate::route::Tls;
+use crate::route::passing::{Extensions, QueryCredentials};
 use crate::route::target::Scheme;
 
 /// The keys of a route in a routes file.
@@ -46,11 +47,6 @@ pub(in crate::config) static MANIFEST_KEYS: Keys = Keys {
 
 fn common_unknown(key: &str) -> Option<Unknown> {
     let meant = match key {
-        "websocket_extensions" | "cookies" | "query_credentials" | "redact" => {
-            return Some(Unknown::Hint(format!(
-                "`{key}` is not supported by this version"
-            )));
-        }
         "path" | "paths" | "path_prefix" | "allow" | "allowlist" => "path_allowlist",
         "header" => "auth_header",
         "user" | "username" => "auth_user",
@@ -58,6 +54,9 @@ fn common_unknown(key: &str) -> Option<Unknown> {
         "ca" | "ca_file" | "cacert" => "upstream_ca",
         "domain" | "hostname" => "host",
         "resolve" => "connect_to",
+        "cookie" | "cookie_names" | "set_cookie" => "cookies",
+        "mask" | "redaction" => "redact",
+        "extensions" => "websocket_extensions",
         _ => return None,
     };
     Some(Unknown::Meant(meant))
@@ -155,6 +154,11 @@ const REST: &[Key] = &[
         "Whether WebSocket handshakes are admitted; left out: true",
     ),
     key(
+        "websocket_extensions",
+        Value::Word(|| names(&EXTENSIONS)),
+        "Whether a WebSocket's offer of extensions goes upstream; left out: pass",
+    ),
+    key(
         "encoded_slash",
         Value::Flag,
         "Whether `%2F` is accepted in a path, as data inside a segment; left out: false",
@@ -183,6 +187,21 @@ const REST: &[Key] = &[
         "upstream_ca",
         Value::Text,
         "A PEM file of certificates trusted for this route besides the roots",
+    ),
+    key(
+        "cookies",
+        Value::Cookies,
+        "Names of the cookies that go through, both ways; left out: none with a credential, else all",
+    ),
+    key(
+        "query_credentials",
+        Value::Word(|| names(&QUERY_CREDENTIALS)),
+        "Whether a query may carry credentials; left out: deny with a credential, else allow",
+    ),
+    key(
+        "redact",
+        Value::Flag,
+        "Whether the injected credential is masked where an answer says it back; left out: true with a credential",
     ),
     key(
         "description",
@@ -250,6 +269,16 @@ pub(super) const SCHEMES: [(&str, Scheme); 2] = [("https", Scheme::Https), ("htt
 pub(super) const TLS_MODES: [(&str, Tls); 2] = [
     ("intercept", Tls::Intercept),
     ("passthrough", Tls::Passthrough),
+];
+
+/// What `websocket_extensions` takes.
+pub(super) const EXTENSIONS: [(&str, Extensions); 2] =
+    [("pass", Extensions::Pass), ("drop", Extensions::Drop)];
+
+/// What `query_credentials` takes.
+pub(super) const QUERY_CREDENTIALS: [(&str, QueryCredentials); 2] = [
+    ("deny", QueryCredentials::Deny),
+    ("allow", QueryCredentials::Allow),
 ];
 
 fn names<T>(words: &[(&'static str, T)]) -> Vec<&'static str> {

@@ -12,6 +12,7 @@ use super::super::render::{InvalidTokenRef, TokenRef};
 use super::super::values;
 use super::credential::{Credential, MANIFEST};
 use super::keys::{AUTH_KEYS, MANIFEST_KEYS, PIPELOCK_KEYS};
+use super::passing::Passing;
 use super::{Entry, map_of, read_rest};
 use crate::route::{AuthScheme, Rule};
 
@@ -136,16 +137,18 @@ impl<'d> Given<'d> {
             rule.ssrf_ip_allowlist = networks;
         }
         let insecure = fields.find("insecure_inject");
+        let auth = shape
+            .zip(self.reference)
+            .map(|((header, scheme), (reference, span))| Auth {
+                header,
+                scheme,
+                reference,
+                span,
+            });
+        entry.settle(auth.is_some());
         Item {
             entry,
-            auth: shape
-                .zip(self.reference)
-                .map(|((header, scheme), (reference, span))| Auth {
-                    header,
-                    scheme,
-                    reference,
-                    span,
-                }),
+            auth,
             roles: self.roles,
             upstream_ca,
             insecure_inject: insecure
@@ -184,27 +187,34 @@ fn expand(
     let Some(form) = form_of(preset, given, faults) else {
         return Vec::new();
     };
-    let items = form.rules().into_iter().map(|mut rule: Rule| Item {
-        auth: rule.injection.take().zip(given.reference.clone()).map(
+    let items = form.rules().into_iter().map(|mut rule: Rule| {
+        let passing = Passing::of(&rule);
+        let auth = rule.injection.take().zip(given.reference.clone()).map(
             |(injection, (reference, span))| Auth {
                 header: injection.header,
                 scheme: injection.scheme,
                 reference,
                 span,
             },
-        ),
-        entry: Entry {
+        );
+        let mut entry = Entry {
             line: route.line,
             span: field.node.span,
             host: Some(rule.host.clone()),
             slot: None,
             tls: None,
+            passing,
             rule: Some(rule),
-        },
-        roles: given.roles.clone(),
-        upstream_ca: None,
-        insecure_inject: false,
-        preset: true,
+        };
+        entry.settle(auth.is_some());
+        Item {
+            entry,
+            auth,
+            roles: given.roles.clone(),
+            upstream_ca: None,
+            insecure_inject: false,
+            preset: true,
+        }
     });
     items.collect()
 }

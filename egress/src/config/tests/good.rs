@@ -9,6 +9,7 @@ use http::header::{AUTHORIZATION, HeaderName};
 use super::{faults, rules};
 use crate::config::{load, parse};
 use crate::route::host::Host;
+use crate::route::passing::{Cookies, Extensions, QueryCredentials, Redact};
 use crate::route::path::{EncodedSlash, PathPattern};
 use crate::route::target::{Kind, Origin, Scheme, Target};
 use crate::route::{AuthScheme, ConnectTo, Injection, Routes, Rule, Tls};
@@ -24,10 +25,14 @@ fn bare(host: &str) -> Rule {
         injection: None,
         tls: Tls::Intercept,
         websocket: true,
+        websocket_extensions: Extensions::Pass,
         encoded_slash: EncodedSlash::Refuse,
         ssrf_ip_allowlist: Vec::new(),
         connect_to: None,
         upstream_ca: Vec::new(),
+        cookies: Cookies::All,
+        query_credentials: QueryCredentials::Allow,
+        redact: Redact::Pass,
         description: None,
     }
 }
@@ -67,6 +72,10 @@ scheme: http
 insecure_inject: true
 ssrf_ip_allowlist: [10.0.0.0/8, fd00::/8, 192.168.1.7]
 connect_to: '[::1]:8080'
+websocket_extensions: drop
+cookies: [__cf_bm, __Host-a]
+query_credentials: allow
+redact: false
 description: |
   two
   lines",
@@ -95,6 +104,14 @@ description: |
             slot: "EGRESS_TOKEN_0".parse().unwrap(),
         }),
         websocket: false,
+        websocket_extensions: Extensions::Drop,
+        cookies: Cookies::Named(
+            ["__cf_bm", "__Host-a"]
+                .map(|name| name.parse().unwrap())
+                .into(),
+        ),
+        query_credentials: QueryCredentials::Allow,
+        redact: Redact::Pass,
         encoded_slash: EncodedSlash::Accept,
         ssrf_ip_allowlist: ["10.0.0.0/8", "fd00::/8", "192.168.1.7/32"]
             .map(|network| network.parse().unwrap())
@@ -111,6 +128,23 @@ fn the_port_follows_the_scheme() {
     assert_eq!(only("host: a.test\nscheme: http").port, 80);
     assert_eq!(only("host: a.test\nscheme: https").port, 443);
     assert_eq!(only("host: a.test\nscheme: http\nport: 443").port, 443);
+}
+
+#[test]
+fn a_credential_turns_the_defaults_about() {
+    let of = |rule: Rule| (rule.cookies, rule.query_credentials, rule.redact);
+    let none = Cookies::Named(Vec::new());
+    let injects = "host: a.test\nauth_scheme: raw\ntoken_env: A";
+    let strict = (none.clone(), QueryCredentials::Deny, Redact::Mask);
+    assert_eq!(of(only(injects)), strict);
+    assert_eq!(
+        of(only(
+            "host: a.test\ncookies: []\nquery_credentials: deny\nredact: true"
+        )),
+        strict
+    );
+    let rule = only(&format!("{injects}\nredact: false"));
+    assert_eq!(of(rule), (none, QueryCredentials::Deny, Redact::Pass));
 }
 
 #[test]

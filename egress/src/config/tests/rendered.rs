@@ -8,6 +8,7 @@ use super::super::render::{Rendered, TokenRef};
 use super::super::{Fault, manifest, presets};
 use super::manifests::{good, read};
 use super::{draft, rules};
+use crate::route::passing::{Cookies, QueryCredentials, Redact};
 
 fn render(text: &str) -> Rendered {
     good(text).bottle(None).unwrap().render().unwrap()
@@ -76,9 +77,11 @@ fn a_forwarded_login_without_routes_gives_both_hosts() {
   - host: api.openai.com
     auth_scheme: Bearer
     token_env: EGRESS_TOKEN_0
+    cookies: ['__cf_bm', '_cfuvid', cf_clearance]
   - host: chatgpt.com
     auth_scheme: Bearer
     token_env: EGRESS_TOKEN_0
+    cookies: ['__cf_bm', '_cfuvid', cf_clearance]
 "
     );
     let [slot] = rendered.slots.as_slice() else {
@@ -103,12 +106,69 @@ fn a_bare_route_is_upgraded_where_it_stands_and_keeps_its_keys() {
     methods: [GET]
     auth_scheme: Bearer
     token_env: EGRESS_TOKEN_0
+    cookies: ['__cf_bm', '_cfuvid', cf_clearance]
   - host: api.openai.com
     auth_scheme: Bearer
     token_env: EGRESS_TOKEN_0
+    cookies: ['__cf_bm', '_cfuvid', cf_clearance]
 "
     );
     assert_eq!(rendered.slots.len(), 1);
+}
+
+#[test]
+fn codexs_hosts_get_cloudflares_cookies_unless_the_route_names_its_own() {
+    for (routes, expected) in [
+        (
+            "{host: chatgpt.com}",
+            Some("['__cf_bm', '_cfuvid', cf_clearance]"),
+        ),
+        (
+            "{preset: codex}",
+            Some("['__cf_bm', '_cfuvid', cf_clearance]"),
+        ),
+        ("{host: chatgpt.com, cookies: [oai-did]}", Some("[oai-did]")),
+        // No cookie is the default beside a credential, and so is not rendered.
+        ("{host: chatgpt.com, cookies: []}", None),
+    ] {
+        let rendered = render(&codex(routes)).routes;
+        let before = rendered.split("api.openai.com").next().unwrap();
+        assert!(before.contains("host: chatgpt.com"), "{rendered}");
+        let cookies = before
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("cookies: "));
+        assert_eq!(cookies, expected, "{rendered}");
+    }
+    // Another host of the login has them, too; another login's host has not.
+    let eu = format!("{{host: eu.chatgpt.com, auth: {{scheme: Bearer, token_ref: {CODEX_SLOT}}}}}");
+    let rendered = render(&codex(&eu)).routes;
+    assert_eq!(rendered.matches("'__cf_bm'").count(), 3, "{rendered}");
+    let other = "{host: api.github.com, auth: {scheme: Bearer, token_ref: GH_PAT}}";
+    let rendered = render(&codex(other)).routes;
+    assert_eq!(rendered.matches("'__cf_bm'").count(), 2, "{rendered}");
+}
+
+#[test]
+fn a_route_that_comes_to_a_credential_late_has_the_defaults_of_one() {
+    let rendered = render(&codex("{host: chatgpt.com, query_credentials: allow}"));
+    let found = rules(&rendered.routes);
+    let (rule, _) = found.first().unwrap();
+    assert_eq!(rule.query_credentials, QueryCredentials::Allow);
+    assert_eq!(rule.redact, Redact::Mask);
+    // A preset's routes have them with a credential only.
+    let bare = render("bottles: {dev: {egress: {routes: [{preset: claude}]}}}");
+    assert!(
+        rules(&bare.routes)
+            .iter()
+            .all(|(rule, _)| rule.cookies == Cookies::All)
+    );
+    let given = render(&item("claude", Some("raw")));
+    let none = Cookies::Named(Vec::new());
+    assert!(
+        rules(&given.routes)
+            .iter()
+            .all(|(rule, _)| rule.cookies == none)
+    );
 }
 
 #[test]
@@ -221,6 +281,10 @@ port: 8443
 scheme: http
 insecure_inject: true
 websocket: false
+websocket_extensions: drop
+cookies: [__cf_bm, '1', a-b, '*']
+query_credentials: allow
+redact: false
 encoded_slash: true
 ssrf_ip_allowlist: [10.0.0.0/8, 'fd00::/8']
 connect_to: '[2001:db8::1]:443'

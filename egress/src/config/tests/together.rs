@@ -40,7 +40,7 @@ routes:
     tls: passthrough
     port: 443
   - host: w.test
-    redact: true
+    redact: 1
     token_env: not-a-name
     auth_scheme: raw
   - host: x.test
@@ -76,7 +76,7 @@ fn all_faults_are_told_at_once_and_in_order() {
         (19, 5, "-"),
         (22, 11, "host"),
         (30, 10, "tls"),
-        (33, 5, "redact"),
+        (33, 13, "redact"),
         (34, 16, "token_env"),
         (38, 5, "port"),
         // The quotation mark that never comes is missed at the end.
