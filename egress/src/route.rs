@@ -6,6 +6,7 @@
 pub mod host;
 pub mod passing;
 pub mod path;
+pub mod query;
 pub mod target;
 
 mod rank;
@@ -15,13 +16,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use http::Method;
-use http::header::HeaderName;
+use http::header::{AUTHORIZATION, HeaderName};
 use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
 
 use self::host::{Host, HostPattern, parent_of};
 use self::passing::{Cookies, Extensions, QueryCredentials, Redact};
 use self::path::{EncodedSlash, Hazard, PathPattern, hazard_of};
+use self::query::QueryHazard;
 use self::rank::{Candidate, query_admits};
 use self::target::{Kind, Origin, Scheme, Target};
 use crate::credential::SlotName;
@@ -97,9 +99,16 @@ impl Routes {
                 Err(_) => {}
             }
         }
-        match admitted {
-            Some(route) => Ok(Permit { route, target }),
-            None => Err(nearest),
+        let Some(route) = admitted else {
+            return Err(nearest);
+        };
+        // Not one of the conditions by which a route is found: a request that is refused here is not for the next one.
+        match route.rule.query_hazard(&target) {
+            Some(hazard) => Err(Denial {
+                reason: Reason::QueryHazard(hazard),
+                route: Some(route),
+            }),
+            None => Ok(Permit { route, target }),
         }
     }
 
@@ -337,6 +346,8 @@ pub enum Reason {
     Method,
     /// A query condition does not hold.
     Query,
+    /// The query has, or may have, a credential, and the route injects its own.
+    QueryHazard(QueryHazard),
     /// The route admits the request, but not as a WebSocket.
     WebSocket,
 }
@@ -351,6 +362,8 @@ impl Reason {
             Self::Path => "path_not_allowed",
             Self::Method => "method_not_allowed",
             Self::Query => "query_not_allowed",
+            Self::QueryHazard(QueryHazard::Credential) => "query_credential",
+            Self::QueryHazard(_) => "query_ambiguous",
             Self::WebSocket => "websocket_not_allowed",
         }
     }
@@ -364,6 +377,10 @@ impl Reason {
             Self::Path => "no route for this host admits this path",
             Self::Method => "no route for this host and path admits this method",
             Self::Query => "the route for this path has conditions on the query that do not hold",
+            Self::QueryHazard(QueryHazard::Credential) => {
+                "the query has a parameter that carries a credential"
+            }
+            Self::QueryHazard(_) => "the query can be read in two ways",
             Self::WebSocket => "the route does not admit WebSockets",
         }
     }
@@ -381,6 +398,12 @@ impl Reason {
                 "the operator can add the method to the route's `methods`, unless it is TRACE"
             }
             Self::Query => "the operator can change the route's `query`",
+            Self::QueryHazard(QueryHazard::Credential) => {
+                "leave the parameter out: the route adds the credential itself; the operator can set `query_credentials: allow`"
+            }
+            Self::QueryHazard(_) => {
+                "encode the query once, and the names in it as UTF-8; the operator can set `query_credentials: allow`"
+            }
             Self::WebSocket => {
                 "fall back to plain HTTP; the operator can set `websocket: true` on the route"
             }
@@ -396,6 +419,7 @@ impl Reason {
             Self::Method => 4,
             Self::Query => 5,
             Self::WebSocket => 6,
+            Self::QueryHazard(_) => 7,
         }
     }
 }
@@ -441,6 +465,18 @@ impl Candidate {
 }
 
 impl Rule {
+    /// What speaks against a target's query, where the route lets no credential through in it.
+    fn query_hazard(&self, target: &Target) -> Option<QueryHazard> {
+        match self.query_credentials {
+            QueryCredentials::Allow => None,
+            QueryCredentials::Deny => {
+                let header = self.injection.as_ref().map(|injection| &injection.header);
+                let own = header.map_or(AUTHORIZATION.as_str(), HeaderName::as_str);
+                query::hazard_of(target.path_and_query().as_str(), own)
+            }
+        }
+    }
+
     fn admits_method(&self, method: &Method) -> bool {
         match &self.methods {
             Some(methods) => methods.contains(method),

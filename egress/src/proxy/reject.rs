@@ -150,6 +150,7 @@ impl Reject {
     pub fn detail(&self) -> Option<String> {
         let mut text = match (self.cause, &self.source) {
             (Cause::Denied(Reason::Hazard(hazard)), _) => return Some(hazard.to_string()),
+            (Cause::Denied(Reason::QueryHazard(hazard)), _) => return Some(hazard.to_string()),
             (Cause::Target(target), _) => return Some(target.to_string()),
             (Cause::Framing(fault), _) => return Some(fault.to_string()),
             (_, None) => return None,
@@ -241,7 +242,7 @@ impl Cause {
             Self::AgentTls | Self::Preamble => StatusCode::BAD_REQUEST,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::ClientAuth => StatusCode::PROXY_AUTHENTICATION_REQUIRED,
-            Self::Denied(Reason::Hazard(_)) => StatusCode::BAD_REQUEST,
+            Self::Denied(Reason::Hazard(_) | Reason::QueryHazard(_)) => StatusCode::BAD_REQUEST,
             Self::Denied(Reason::Method) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Denied(Reason::WebSocket) => StatusCode::UPGRADE_REQUIRED,
             Self::Denied(_) | Self::Address(_) => StatusCode::FORBIDDEN,

@@ -251,6 +251,7 @@ fn failed(reason: Reason, route: &Route, target: &Target) -> String {
                 .collect();
             format!("query: it must have {}", conditions.join(" and "))
         }
+        Reason::QueryHazard(hazard) => format!("query_credentials: deny; the query has {hazard}"),
         Reason::WebSocket => "websocket: false".into(),
     }
 }
