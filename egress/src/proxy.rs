@@ -8,6 +8,7 @@ pub mod access;
 pub mod body;
 pub mod connect;
 pub mod connection;
+pub mod cookies;
 pub mod dns;
 pub mod gate;
 pub mod headers;
@@ -189,8 +190,9 @@ async fn relay(
     let (mut head, body) = request.into_parts();
     // hyper's server keeps things there that its client would act on.
     head.extensions.clear();
-    let injection = permit.route().rule.injection.as_ref();
-    headers::strip(&mut head.headers, injection);
+    let rule = &permit.route().rule;
+    let injection = rule.injection.as_ref();
+    headers::strip(&mut head.headers, injection, &rule.cookies);
     let mut generation = None;
     if let Some(injection) = injection {
         let lease = policy
@@ -212,7 +214,7 @@ async fn relay(
             .at(&origin)
             .because("a 101 that nobody asked for"));
     }
-    let trailers = headers::strip_answer(&mut head.headers);
+    let trailers = headers::strip_answer(&mut head.headers, &rule.cookies);
     noted.answered(Verdict::Allowed, "ok", head.status.as_u16());
     Ok(Response::from_parts(
         head,

@@ -5,15 +5,17 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_TYPE, COOKIE, EXPECT, HOST, HeaderMap, HeaderName,
-    HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use zeroize::Zeroizing;
 
 use super::body::Trailers;
+use super::cookies;
 use super::gate::fault::Fault;
 use super::reject::{Cause, Reject, X_EGRESS_ERROR};
 use crate::credential::Secret;
+use crate::route::passing::Cookies;
 use crate::route::{AuthScheme, Injection};
 
 /// Headers in which clients are known to carry credentials.
@@ -72,7 +74,7 @@ pub fn check(headers: &HeaderMap, most: usize) -> Result<(), Reject> {
 }
 
 /// Removes everything that must not go upstream as the agent wrote it.
-pub fn strip(headers: &mut HeaderMap, injection: Option<&Injection>) {
+pub fn strip(headers: &mut HeaderMap, injection: Option<&Injection>, cookies: &Cookies) {
     // Before anything is inserted: an agent could nominate `authorization`, and have the injected one removed.
     for name in nominated(headers) {
         headers.remove(name);
@@ -96,28 +98,11 @@ pub fn strip(headers: &mut HeaderMap, injection: Option<&Injection>) {
     headers.remove(HOST);
     if let Some(injection) = injection {
         headers.remove(&injection.header);
-        // The cookies of an agent do not belong beside an identity that is not the agent's.
-        headers.remove(COOKIE);
     }
-    join_cookies(headers);
+    cookies::keep_sent(headers, cookies);
     if trailers_wanted {
         // The one value of TE that HTTP/2 knows (RFC 9113, section 8.2.2), and that gRPC demands.
         headers.insert(TE, HeaderValue::from_static("trailers"));
-    }
-}
-
-/// HTTP/2 lets a client split its cookies over several fields, which an HTTP/1.1 server must not see (RFC 9113, section
-/// 8.2.3).
-fn join_cookies(headers: &mut HeaderMap) {
-    let cookies: Vec<&[u8]> = headers
-        .get_all(COOKIE)
-        .iter()
-        .map(HeaderValue::as_bytes)
-        .collect();
-    if cookies.len() > 1
-        && let Ok(joined) = HeaderValue::from_bytes(&cookies.join(&b"; "[..]))
-    {
-        headers.insert(COOKIE, joined);
     }
 }
 
@@ -149,8 +134,8 @@ pub fn inject(
     Ok(())
 }
 
-/// Removes from an answer what speaks to the next hop, and what only we may say. Returns which trailers may follow.
-pub fn strip_answer(headers: &mut HeaderMap) -> Trailers {
+/// Removes from an answer what speaks to the next hop, what only we may say, and cookies that are not for the agent. Returns which trailers may follow.
+pub fn strip_answer(headers: &mut HeaderMap, cookies: &Cookies) -> Trailers {
     for name in nominated(headers) {
         headers.remove(name);
     }
@@ -158,6 +143,7 @@ pub fn strip_answer(headers: &mut HeaderMap) -> Trailers {
         headers.remove(name);
     }
     headers.remove(PROXY_AUTHENTICATE);
+    cookies::keep_set(headers, cookies);
     headers.remove(X_EGRESS_ERROR);
     // It would send the agent to another port or protocol, which no route of this tunnel covers.
     headers.remove(http::header::ALT_SVC);
@@ -187,6 +173,7 @@ mod tests {
     use crate::proxy::body::Trailers;
     use crate::proxy::gate::fault::Fault;
     use crate::proxy::reject::Cause;
+    use crate::route::passing::Cookies;
     use crate::route::{AuthScheme, Injection};
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -225,7 +212,7 @@ mod tests {
             ("cookie", "a=b"),
             ("accept", "*/*"),
         ]);
-        strip(&mut map, None);
+        strip(&mut map, None, &Cookies::All);
         assert_eq!(map, headers(&[("cookie", "a=b"), ("accept", "*/*")]));
     }
 
@@ -239,7 +226,7 @@ mod tests {
             ("authorization", "Bearer agent"),
         ]);
         let injection = injection("authorization", AuthScheme::Bearer);
-        strip(&mut map, Some(&injection));
+        strip(&mut map, Some(&injection), &Cookies::usual(true));
         inject(&mut map, &injection, &Secret::new("real")).unwrap();
         assert_eq!(map, headers(&[("authorization", "Bearer real")]));
         assert!(map["authorization"].is_sensitive());
@@ -263,21 +250,21 @@ mod tests {
             ("expect", "100-continue"),
             ("host", "api.test"),
         ]);
-        strip(&mut map, None);
+        strip(&mut map, None, &Cookies::All);
         assert!(map.is_empty(), "{map:?}");
     }
 
     #[test]
     fn split_cookies_become_one_field() {
         let mut map = headers(&[("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")]);
-        strip(&mut map, None);
+        strip(&mut map, None, &Cookies::All);
         assert_eq!(map, headers(&[("cookie", "a=1; b=2; c=3")]));
     }
 
     #[test]
     fn grpcs_te_is_written_anew() {
         let mut map = headers(&[("te", "trailers")]);
-        strip(&mut map, None);
+        strip(&mut map, None, &Cookies::All);
         assert_eq!(map, headers(&[("te", "trailers")]));
     }
 
@@ -285,7 +272,7 @@ mod tests {
     fn cookies_and_the_routes_own_header_go_where_something_is_injected() {
         let mut map = headers(&[("x-auth", "a"), ("x-auth", "b"), ("cookie", "a=b")]);
         let injection = injection("x-auth", AuthScheme::Raw);
-        strip(&mut map, Some(&injection));
+        strip(&mut map, Some(&injection), &Cookies::usual(true));
         inject(&mut map, &injection, &Secret::new("real")).unwrap();
         assert_eq!(map, headers(&[("x-auth", "real")]));
     }
@@ -352,10 +339,13 @@ mod tests {
             ("alt-svc", "h3=\":443\""),
             ("content-type", "application/grpc+proto"),
         ]);
-        assert_eq!(strip_answer(&mut map), Trailers::Grpc);
+        assert_eq!(strip_answer(&mut map, &Cookies::All), Trailers::Grpc);
         assert_eq!(map, headers(&[("content-type", "application/grpc+proto")]));
         assert_eq!(
-            strip_answer(&mut headers(&[("content-type", "text/html")])),
+            strip_answer(
+                &mut headers(&[("content-type", "text/html")]),
+                &Cookies::All
+            ),
             Trailers::Drop
         );
     }

@@ -10,8 +10,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
+    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version, request};
 use http_body_util::Empty;
@@ -31,6 +31,7 @@ use super::upstream::{Stream, address_h1};
 use crate::audit::{Record, Verdict};
 use crate::policy::Lasting;
 use crate::route::Permit;
+use crate::route::passing::{Cookies, Extensions};
 use crate::route::target::Kind;
 
 /// Tells a WebSocket handshake from an ordinary request. Another upgrade is stripped like every hop-by-hop header.
@@ -74,6 +75,7 @@ pub async fn open(
 ) -> Result<Response<Download>, Reject> {
     let state = &connection.state;
     let origin = permit.target().origin();
+    let rule = &permit.route().rule;
     let failed = |error: hyper::Error| {
         Reject::new(Cause::UpstreamProtocol)
             .at(origin)
@@ -82,6 +84,10 @@ pub async fn open(
     let mut request = Request::from_parts(head, Empty::<Bytes>::new());
     address_h1(&mut request, permit)?;
     mark(request.headers_mut());
+    if rule.websocket_extensions == Extensions::Drop {
+        request.headers_mut().remove(SEC_WEBSOCKET_EXTENSIONS);
+    }
+    let offered = request.headers().contains_key(SEC_WEBSOCKET_EXTENSIONS);
     let expected = request.headers().get(SEC_WEBSOCKET_KEY).map(accept_of);
 
     let stream = state.upstream.open(permit).await?;
@@ -98,7 +104,7 @@ pub async fn open(
         .map_err(|_| Reject::new(Cause::UpstreamTimeout).at(origin))?
         .map_err(failed)?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(decline(state, answer, record));
+        return Ok(decline(state, answer, &rule.cookies, record));
     }
     let accepted = answer
         .headers()
@@ -107,12 +113,14 @@ pub async fn open(
     if accepted.is_none()
         || accepted != expected.as_deref().map(str::as_bytes)
         || !has_token(answer.headers(), &UPGRADE, "websocket")
+        // RFC 6455, section 4.1: an extension that nobody offered fails the handshake.
+        || (!offered && answer.headers().contains_key(SEC_WEBSOCKET_EXTENSIONS))
     {
         return Err(Reject::new(Cause::UpstreamHandshake).at(origin));
     }
     let upstream = hyper::upgrade::on(&mut answer);
     let (mut head, _) = answer.into_parts();
-    strip_answer(&mut head.headers);
+    strip_answer(&mut head.headers, &rule.cookies);
     mark(&mut head.headers);
     let mut record = record.take();
     if let Some(record) = &mut record {
@@ -198,10 +206,11 @@ pub async fn splice<A, U>(
 fn decline(
     state: &State,
     answer: Response<Incoming>,
+    cookies: &Cookies,
     record: &mut Option<Record>,
 ) -> Response<Download> {
     let (mut head, body) = answer.into_parts();
-    let trailers = strip_answer(&mut head.headers);
+    let trailers = strip_answer(&mut head.headers, cookies);
     if let Some(record) = record {
         record.answered(Verdict::Allowed, "ok", head.status.as_u16());
     }

@@ -3,14 +3,17 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use http::header::COOKIE;
+use http::header::{COOKIE, SEC_WEBSOCKET_EXTENSIONS};
 use serde_json::{Value, json};
 
 use crate::proxy::headers::CREDENTIALS;
 use crate::route::host::{Host, HostPattern};
+use crate::route::passing::{Cookies, Extensions};
 use crate::route::path::PathPattern;
 use crate::route::target::{Kind, Origin, Target};
-use crate::route::{AuthScheme, ConnectTo, Denial, Injection, Permit, Reason, Route, Routes, Tls};
+use crate::route::{
+    AuthScheme, ConnectTo, Denial, Injection, Permit, Reason, Route, Routes, Rule, Tls,
+};
 
 /// The version of the JSON form.
 const JSON_VERSION: u32 = 1;
@@ -80,10 +83,11 @@ impl Explanation {
                 if let Some(connect_to) = &route.rule.connect_to {
                     line("dials", &dialled(connect_to));
                 }
-                line(
-                    "strips",
-                    &stripped(route.rule.injection.as_ref()).join(", "),
-                );
+                line("strips", &stripped(&route.rule, &self.target).join(", "));
+                let kept = kept_cookies(&route.rule).filter(|names| !names.is_empty());
+                if let Some(names) = kept {
+                    line("keeps", &format!("the cookies {}", names.join(", ")));
+                }
                 line("injects", &injected(route.rule.injection.as_ref()));
             }
             Verdict::PassedThrough(route) => {
@@ -130,7 +134,8 @@ impl Explanation {
                 "route": self.route_json(route),
                 "path_pattern": matching(route, &self.target).map(ToString::to_string),
                 "connect_to": route.rule.connect_to.as_ref().map(dialled),
-                "stripped": stripped(route.rule.injection.as_ref()),
+                "stripped": stripped(&route.rule, &self.target),
+                "kept_cookies": kept_cookies(&route.rule),
                 "injected": route.rule.injection.as_ref().map(injected_json),
             }),
             Verdict::PassedThrough(route) => json!({
@@ -138,6 +143,7 @@ impl Explanation {
                 "path_pattern": null,
                 "connect_to": route.rule.connect_to.as_ref().map(dialled),
                 "stripped": [],
+                "kept_cookies": null,
                 "injected": null,
             }),
             Verdict::Denied(denied) => json!({
@@ -314,16 +320,29 @@ fn dialled(connect_to: &ConnectTo) -> String {
 }
 
 /// The agent's credentials that would be removed, were they there.
-fn stripped(injection: Option<&Injection>) -> Vec<String> {
+fn stripped(rule: &Rule, target: &Target) -> Vec<String> {
     let mut names: Vec<String> = CREDENTIALS.iter().map(ToString::to_string).collect();
-    if let Some(injection) = injection {
+    if let Some(injection) = &rule.injection {
         let own = injection.header.as_str();
         if !names.iter().any(|name| name == own) {
             names.push(own.into());
         }
+    }
+    if matches!(rule.cookies, Cookies::Named(_)) {
         names.push(COOKIE.to_string());
     }
+    if target.kind() == Kind::WebSocket && rule.websocket_extensions == Extensions::Drop {
+        names.push(SEC_WEBSOCKET_EXTENSIONS.to_string());
+    }
     names
+}
+
+/// The names of the cookies that go through all the same, both ways; `None` where all do.
+fn kept_cookies(rule: &Rule) -> Option<Vec<String>> {
+    match &rule.cookies {
+        Cookies::All => None,
+        Cookies::Named(names) => Some(names.iter().map(ToString::to_string).collect()),
+    }
 }
 
 /// The header that would be added, with the slot's name where its value would be.
@@ -373,27 +392,38 @@ fn first_few<T: ToString>(items: &[T]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, HeaderName, HeaderValue};
+    use std::path::Path;
+
+    use http::{HeaderMap, HeaderValue, Method};
 
     use super::stripped;
+    use crate::config::parse;
     use crate::proxy::headers::strip;
-    use crate::route::{AuthScheme, Injection};
+    use crate::route::target::{Kind, Origin, Scheme, Target};
 
     #[test]
     fn what_is_said_to_be_stripped_is_stripped() {
-        let injection = Injection {
-            header: HeaderName::from_static("x-own"),
-            scheme: AuthScheme::Raw,
-            slot: "ONE".parse().unwrap(),
-        };
-        for injection in [None, Some(&injection)] {
-            let names = stripped(injection);
+        for keys in [
+            "",
+            "cookies: []",
+            "auth_scheme: raw, auth_header: x-own, token_env: ONE",
+            "auth_scheme: raw, token_env: ONE, cookies: [a]",
+        ] {
+            let rules = parse(
+                "-",
+                &format!("routes: [{{host: a.test, {keys}}}]"),
+                Path::new("/"),
+            );
+            let (rule, _) = rules.unwrap().remove(0);
+            let origin = Origin::parse(Scheme::Https, "a.test").unwrap();
+            let target = Target::new(origin, Method::GET, "/", Kind::Exchange).unwrap();
+            let names = stripped(&rule, &target);
             let mut headers: HeaderMap = names
                 .iter()
                 .map(|name| (name.parse().unwrap(), HeaderValue::from_static("x")))
                 .collect();
             assert_eq!(headers.len(), names.len());
-            strip(&mut headers, injection);
+            strip(&mut headers, rule.injection.as_ref(), &rule.cookies);
             assert!(headers.is_empty(), "{headers:?}");
         }
     }
