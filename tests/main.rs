@@ -3,6 +3,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "a test fails by a panic")]
 
+mod attack;
 mod cli;
 mod clients;
 mod demo;

@@ -234,6 +234,18 @@ mod tests {
                 Some("service=fetch"),
             ),
             (
+                &["GET", "https://api.test/v1/x?a=b&key=1"],
+                "query_credential",
+                Some(2),
+                Some("a parameter that carries a credential"),
+            ),
+            (
+                &["GET", "https://api.test/v1/x?%256bey=1"],
+                "query_ambiguous",
+                Some(2),
+                Some("query_credentials: deny; the query has a doubly encoded name"),
+            ),
+            (
                 &["GET", "wss://api.test/login?service=fetch"],
                 "websocket_not_allowed",
                 Some(8),
@@ -324,6 +336,25 @@ allowed: GET https://api.test/v1/abc/x?q=1
             json_of(&["GET", "https://a.wild.test:8443"])["connect_to"],
             "127.0.0.1:9"
         );
+    }
+
+    #[test]
+    fn the_cookies_that_stay_are_named() {
+        let routes = "routes: [{host: a.test, cookies: [__cf_bm, id], websocket_extensions: drop}]";
+        let (_, out, _) = run(routes, &["GET", "wss://a.test/"]);
+        let [strips, keeps] = ["strips", "keeps"].map(|title| {
+            out.lines()
+                .find(|line| line.trim().starts_with(title))
+                .unwrap()
+        });
+        assert!(
+            strips.ends_with(", cookie, sec-websocket-extensions"),
+            "{out}"
+        );
+        assert_eq!(keeps, "  keeps     the cookies __cf_bm, id");
+        let kept = |args: &[&str]| json_of(args)["kept_cookies"].clone();
+        assert_eq!(kept(&["GET", "https://api.test/v1/x"]), json!([]));
+        assert_eq!(kept(&["GET", "http://plain.test/"]), Value::Null);
     }
 
     #[test]
