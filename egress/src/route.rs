@@ -16,7 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use http::Method;
-use http::header::{AUTHORIZATION, HeaderName};
+use http::header::HeaderName;
 use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
 
@@ -465,18 +465,6 @@ impl Candidate {
 }
 
 impl Rule {
-    /// What speaks against a target's query, where the route lets no credential through in it.
-    fn query_hazard(&self, target: &Target) -> Option<QueryHazard> {
-        match self.query_credentials {
-            QueryCredentials::Allow => None,
-            QueryCredentials::Deny => {
-                let header = self.injection.as_ref().map(|injection| &injection.header);
-                let own = header.map_or(AUTHORIZATION.as_str(), HeaderName::as_str);
-                query::hazard_of(target.path_and_query().as_str(), own)
-            }
-        }
-    }
-
     fn admits_method(&self, method: &Method) -> bool {
         match &self.methods {
             Some(methods) => methods.contains(method),

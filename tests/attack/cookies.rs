@@ -408,6 +408,20 @@ async fn row_23_extensions_are_neither_offered_nor_taken_where_they_are_dropped(
     }
 }
 
+#[tokio::test]
+async fn row_13_a_route_that_gives_up_a_guard_is_warned_of_at_the_start_and_at_a_reload() {
+    let rig = Rig::new(ROUTES).await;
+    let warning = "the route gives up a guard of its credential";
+    let told = rig.sidecar.logged_times(warning, 1).await;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("lax.test") && told[0].contains("query_credentials: allow"));
+    let more = "- {host: real.test, auth_scheme: raw, token_env: EGRESS_TOKEN_0, redact: false}\n";
+    rig.sidecar.write_routes(&format!("routes:\n{more}"));
+    rig.sidecar.sighup();
+    let told = rig.sidecar.logged_times(warning, 2).await;
+    assert!(told[1].contains("real.test") && told[1].contains("redact: false"));
+}
+
 /// The head of the answer to a WebSocket handshake.
 async fn open(rig: &Rig, host: &str, path: &str, more: &str) -> String {
     let authority = format!("{host}:443");

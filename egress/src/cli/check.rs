@@ -140,6 +140,8 @@ struct Summary {
     passthrough: usize,
     hosts: BTreeSet<String>,
     slots: BTreeSet<String>,
+    /// Hosts with what their routes give up of the credential's guards.
+    waived: BTreeSet<String>,
 }
 
 impl Summary {
@@ -151,6 +153,8 @@ impl Summary {
             summary.hosts.insert(rule.host.to_string());
             let slot = rule.injection.as_ref().map(|injection| &injection.slot);
             summary.slots.extend(slot.map(ToString::to_string));
+            let waived = rule.waived().map(|key| format!("{} ({key})", rule.host));
+            summary.waived.extend(waived);
         }
         summary
     }
@@ -186,8 +190,15 @@ impl Summary {
         if self.routes == 0 {
             text.push_str("  every request is denied\n");
         }
-        for (title, names) in [("hosts", &self.hosts), ("slots", &self.slots)] {
-            text.push_str(&format!("  {title}   {}", names.len()));
+        for (title, names) in [
+            ("hosts", &self.hosts),
+            ("slots", &self.slots),
+            ("waived", &self.waived),
+        ] {
+            if title == "waived" && names.is_empty() {
+                continue;
+            }
+            text.push_str(&format!("  {title:<8}{}", names.len()));
             text.push_str(&first_few(names));
             text.push('\n');
         }
@@ -200,6 +211,7 @@ impl Summary {
             ("passthrough", json!(self.passthrough)),
             ("hosts", json!(self.hosts)),
             ("slots", json!(self.slots)),
+            ("waived", json!(self.waived)),
         ];
         counts
             .map(|(key, value)| (key.to_owned(), value))
@@ -299,6 +311,25 @@ routes.yaml: ok
         let json: serde_json::Value = serde_json::from_str(&out).unwrap();
         assert_eq!(json["slots"], serde_json::json!(["ONE"]));
         assert_eq!((&json["ok"], &json["routes"]), (&true.into(), &2.into()));
+    }
+
+    #[test]
+    fn guards_that_a_route_waives_beside_a_credential_are_told() {
+        let text = "routes:
+  - {host: a.test, auth_scheme: raw, token_env: ONE, redact: false, query_credentials: allow}
+  - {host: b.test, auth_scheme: raw, token_env: ONE}
+  - {host: c.test, redact: false, query_credentials: allow}
+";
+        let (code, out, _) = check(text, Format::Text);
+        assert!(code.contains('0'), "{code}");
+        let told = "  waived  2
+            a.test (query_credentials: allow)
+            a.test (redact: false)
+";
+        assert!(out.ends_with(told), "{out}");
+        let (_, out, _) = check(text, Format::Json);
+        let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(json["waived"].as_array().unwrap().len(), 2);
     }
 
     #[test]

@@ -46,7 +46,9 @@ use crate::proxy::access::Access;
 use crate::proxy::dns::Server;
 use crate::proxy::steer::preamble::Token;
 use crate::proxy::upstream::{Dialer, Roots, TlsClients, Upstream};
-use crate::proxy::{self, Entrance, Epoch, Listener, Source, State, uncertifiable};
+use crate::proxy::{
+    self, Entrance, Epoch, Listener, Source, State, uncertifiable, warn_of_waivers,
+};
 
 /// Runs the sidecar until it is told to stop.
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
@@ -247,6 +249,7 @@ fn announce(
     ready: Option<File>,
 ) -> Result<(), Failure> {
     let policy = state.policy.load();
+    warn_of_waivers(&policy.routes);
     let mut lines = String::new();
     for (entrance, listener) in listeners {
         let (address, option) = (listener.to_string(), listen::flag(*entrance));

@@ -77,6 +77,7 @@ impl State {
         match loaded {
             Ok(policy) => {
                 let changes = difference(&old, &policy);
+                warn_of_waivers(&policy.routes);
                 self.policy.store(policy.into());
                 // After the swap, so that whoever sees a connection close finds the new policy in force.
                 self.upstream.retain(&self.policy.load());
@@ -251,6 +252,15 @@ pub fn uncertifiable<'a>(
             .key("host")
             .hint("issue the CA anew with `egress ca init --renew` and the sidecar's own -r and --ca-dir, restart the sidecar, and give the agent the new certificate")
     })
+}
+
+/// Says in the log which routes give up a guard of the credential that they inject. It may be meant, and is no fault.
+pub fn warn_of_waivers(routes: &Routes) {
+    for route in routes.iter() {
+        for key in route.rule.waived() {
+            tracing::warn!(host = %route.rule.host, line = route.line, key, "the route gives up a guard of its credential");
+        }
+    }
 }
 
 fn difference(old: &Policy, new: &Policy) -> Reloaded {

@@ -4,6 +4,12 @@
 use std::fmt;
 use std::str::FromStr;
 
+use http::header::{AUTHORIZATION, HeaderName};
+
+use super::Rule;
+use super::query::{self, QueryHazard};
+use super::target::Target;
+
 /// Which cookies go through, both ways.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Cookies {
@@ -100,6 +106,29 @@ impl Redact {
     /// What holds where a route says nothing: there is something to mask only where something is injected.
     pub fn usual(injects: bool) -> Self {
         if injects { Self::Mask } else { Self::Pass }
+    }
+}
+
+impl Rule {
+    /// What speaks against a target's query, where the route lets no credential through in it.
+    pub(super) fn query_hazard(&self, target: &Target) -> Option<QueryHazard> {
+        match self.query_credentials {
+            QueryCredentials::Allow => None,
+            QueryCredentials::Deny => {
+                let header = self.injection.as_ref().map(|injection| &injection.header);
+                let own = header.map_or(AUTHORIZATION.as_str(), HeaderName::as_str);
+                query::hazard_of(target.path_and_query().as_str(), own)
+            }
+        }
+    }
+
+    /// What the route gives up of that which guards the credential that it injects, as its keys say it.
+    pub fn waived(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let injects = self.injection.is_some();
+        let query = (self.query_credentials == QueryCredentials::Allow)
+            .then_some("query_credentials: allow");
+        let redact = (self.redact == Redact::Pass).then_some("redact: false");
+        query.into_iter().chain(redact).filter(move |_| injects)
     }
 }
 
