@@ -147,33 +147,44 @@ impl Target {
             }
         };
         let path_and_query = request.uri().path_and_query().ok_or(InvalidTarget::Form)?;
-        if !path_and_query.as_str().starts_with('/') {
-            // `*`, and an authority-form target that hyper took for a path.
-            return Err(InvalidTarget::Form);
-        }
-        Ok(Self {
+        Self::of(
             origin,
-            method: request.method().clone(),
-            path_and_query: path_and_query.clone(),
+            request.method().clone(),
+            path_and_query.clone(),
             kind,
-        })
+        )
     }
 
     /// A target from its parts, for `explain`.
     ///
     /// # Errors
     ///
-    /// [`InvalidTarget::Form`] for a path that does not begin with `/` or holds bytes that no request line can.
+    /// [`InvalidTarget::Form`] or [`InvalidTarget::Byte`] for a path that does not begin with `/` or holds bytes that no
+    /// request line can.
     pub fn new(
         origin: Origin,
         method: Method,
         path_and_query: &str,
         kind: Kind,
     ) -> Result<Self, InvalidTarget> {
-        if !path_and_query.starts_with('/') {
+        let path_and_query = path_and_query.parse().map_err(|_| InvalidTarget::Form)?;
+        Self::of(origin, method, path_and_query, kind)
+    }
+
+    fn of(
+        origin: Origin,
+        method: Method,
+        path_and_query: PathAndQuery,
+        kind: Kind,
+    ) -> Result<Self, InvalidTarget> {
+        if !path_and_query.as_str().starts_with('/') {
+            // `*`, and an authority-form target that hyper took for a path.
             return Err(InvalidTarget::Form);
         }
-        let path_and_query = path_and_query.parse().map_err(|_| InvalidTarget::Form)?;
+        if !path_and_query.as_str().is_ascii() {
+            // The gate lets no such byte pass in HTTP/1. The `http` crate takes UTF-8, and would write it to an upstream.
+            return Err(InvalidTarget::Byte);
+        }
         Ok(Self {
             origin,
             method,
@@ -222,6 +233,9 @@ pub enum InvalidTarget {
     /// Neither the form that the place demands, nor a path that begins with `/`.
     #[error("the request target has the wrong form")]
     Form,
+    /// A byte beyond ASCII, which RFC 3986 wants encoded, in the path or the query.
+    #[error("the path or the query has a byte that must be percent-encoded")]
+    Byte,
     /// No Host in HTTP/1.1, no `:authority` in HTTP/2.
     #[error("the request names no host")]
     NoHost,
@@ -444,6 +458,12 @@ mod tests {
             h2("https://api.test/", &["evil.test"]).unwrap_err(),
             InvalidTarget::TwoHosts
         );
+        for path in ["/\u{e4}", "/a?\u{e4}"] {
+            assert_eq!(
+                h2(&format!("https://api.test{path}"), &[]).unwrap_err(),
+                InvalidTarget::Byte
+            );
+        }
         assert_eq!(
             h2("https://u:p@api.test/", &[]).unwrap_err(),
             InvalidTarget::UserInfo
