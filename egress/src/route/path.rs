@@ -162,7 +162,7 @@ pub enum EncodedSlash {
 /// A feature of a path that servers are known to read differently from each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Hazard {
-    /// `.` or `..` as a segment, plain or encoded.
+    /// `.` or `..` as a segment, plain or encoded, also with spaces around it: Windows drops those at the end.
     #[error("a dot segment")]
     DotSegment,
     /// `//`.
@@ -274,9 +274,12 @@ fn segment_hazard(path: &[u8]) -> Option<Hazard> {
     segments.next();
     let mut segments = segments.peekable();
     while let Some(segment) = segments.next() {
-        match segment {
+        // Of ASCII white space only the space gets here.
+        match segment.trim_ascii() {
             b"." | b".." => return Some(Hazard::DotSegment),
-            b"" if segments.peek().is_some() => return Some(Hazard::EmptySegment),
+            _ if segment.is_empty() && segments.peek().is_some() => {
+                return Some(Hazard::EmptySegment);
+            }
             _ => {}
         }
     }
@@ -318,6 +321,8 @@ mod tests {
             ("/./a", Hazard::DotSegment),
             ("/a/%2e%2e/b", Hazard::DotSegment),
             ("/a/.%2E/b", Hazard::DotSegment),
+            ("/a/..%20/b", Hazard::DotSegment),
+            ("/a/%20.", Hazard::DotSegment),
             ("/a//b", Hazard::EmptySegment),
             ("//a", Hazard::EmptySegment),
             ("//", Hazard::EmptySegment),
@@ -362,6 +367,7 @@ mod tests {
             "/a/b.c/..d/...",
             "/@scope/name",
             "/a%20b",
+            "/%20/a%20..",
             "/%C3%BC",
             "/100%25",
             "/a:b,c=d!$&'()*+~[]",
