@@ -1,3 +1,7 @@
-//! The threat model, attack by attack. A test's name begins with the row that it stands for.
+//! The attacks of the threat model, tried from outside. Each test is named after its row there (`docs/threat-model.md`).
+//! Lists of inputs, with what has to come of each, are in `tests/data/attack/`.
 
 mod cookies;
+mod identity;
+mod network;
+mod paths;

@@ -2,6 +2,8 @@
 //! of our own, and the real clients. It never looks inside the crate, and it waits on events, never on the clock.
 
 pub(crate) mod agent;
+pub(crate) mod attempts;
+pub(crate) mod cases;
 pub(crate) mod chatgpt;
 pub(crate) mod clients;
 pub(crate) mod command;
