@@ -46,6 +46,16 @@ pub enum AdminListener {
     Tcp(TcpListener),
 }
 
+impl AdminListener {
+    /// The address, for TCP.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Unix(_) => None,
+            Self::Tcp(listener) => listener.local_addr().ok(),
+        }
+    }
+}
+
 /// Binds the admin socket.
 ///
 /// # Errors

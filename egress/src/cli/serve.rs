@@ -35,7 +35,7 @@ use self::args::{Args, RootsArg};
 use self::listen::{Guards, Place};
 use super::Failure;
 use super::logging;
-use crate::admin::{self, AdminAddress};
+use crate::admin::{self, AdminAddress, AdminListener};
 use crate::audit::Audit;
 use crate::config::{self, Faults};
 use crate::confine::{self, Measure};
@@ -43,7 +43,7 @@ use crate::credential::handed::Lines;
 use crate::credential::{Environment, Secret, SlotName};
 use crate::policy::Policy;
 use crate::proxy::access::Access;
-use crate::proxy::dns::Server;
+use crate::proxy::dns::{Server, Socket};
 use crate::proxy::steer::preamble::Token;
 use crate::proxy::upstream::{Dialer, Roots, TlsClients, Upstream};
 use crate::proxy::{
@@ -126,14 +126,16 @@ async fn serve(args: Args, started: Started) -> Result<(), Failure> {
     let interrupt = signal(SignalKind::interrupt()).map_err(Failure::runtime)?;
     let listeners = listen::bind_all(places).await?;
     let names = dns::bind_all(names).await?;
-    let addresses: Vec<SocketAddr> = listeners
-        .iter()
-        .filter_map(|(_, listener)| listener.address())
-        .collect();
     let admin = match &args.admin {
         Some(address) => Some(admin::bind(address).await?),
         None => None,
     };
+    let addresses: Vec<SocketAddr> = listeners
+        .iter()
+        .filter_map(|(_, listener)| listener.address())
+        .chain(names.iter().filter_map(Socket::tcp_address))
+        .chain(admin.as_ref().and_then(AdminListener::address))
+        .collect();
     let state = Arc::new(state(&args, policy, environment, confinement, &addresses)?);
     if let Some(admin) = admin {
         tokio::spawn(admin::serve(admin, state.clone()));

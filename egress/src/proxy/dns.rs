@@ -38,6 +38,14 @@ impl Socket {
             Self::Tcp(listener) => listener.local_addr(),
         }
     }
+
+    /// Where it is, for one that takes streams.
+    pub fn tcp_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Udp(_) => None,
+            Self::Tcp(listener) => listener.local_addr().ok(),
+        }
+    }
 }
 
 /// The name server.

@@ -149,13 +149,14 @@ impl Dialer {
     /// Refuses a connection that ended up at this sidecar, by whatever address.
     fn checked(&self, stream: TcpStream) -> Result<TcpStream, Reject> {
         let unreachable = |error: io::Error| Reject::new(Cause::Unreachable).because(error);
-        let (peer, local) = (
-            stream.peer_addr().map_err(unreachable)?,
-            stream.local_addr().map_err(unreachable)?,
-        );
-        let same_machine = peer.ip() == local.ip() || peer.ip().is_loopback();
+        // A socket of the IPv6 family shows the IPv4 address that it leads to in mapped form.
+        let peer = stream.peer_addr().map_err(unreachable)?;
+        let (ip, port) = (peer.ip().to_canonical(), peer.port());
+        let local = stream.local_addr().map_err(unreachable)?.ip();
+        let same_machine = ip == local.to_canonical() || ip.is_loopback();
         let is_own = |own: &SocketAddr| {
-            own.port() == peer.port() && (own.ip() == peer.ip() || own.ip().is_unspecified())
+            let listens = own.ip().to_canonical();
+            own.port() == port && (listens == ip || listens.is_unspecified())
         };
         if same_machine && self.own.iter().any(is_own) {
             return Err(Reject::new(Cause::Loop));
