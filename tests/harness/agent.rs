@@ -36,6 +36,14 @@ impl Agent {
         }
     }
 
+    /// The same agent, before another of the sidecar's listeners.
+    pub(crate) fn at(sidecar: &Sidecar, proxy: SocketAddr) -> Self {
+        Self {
+            proxy,
+            ..Self::of(sidecar)
+        }
+    }
+
     /// A GET over HTTP/1.1 in a tunnel of its own. `url` is `https://host[:port]/path`.
     pub(crate) async fn get(&self, url: &str) -> Answer {
         self.send(Request::get(url).body(Bytes::new()).expect("a valid URL"))

@@ -13,7 +13,7 @@ use super::agent::{Agent, Answer, Tunnel};
 use super::pki::Pki;
 use super::raw_http2::RawHttp2;
 use super::rig::REAL;
-use super::sidecar::Sidecar;
+use super::sidecar::{Builder, Sidecar};
 use super::upstream::{Seen, Upstream, text};
 use super::wire::answers;
 use super::within;
@@ -54,6 +54,8 @@ pub(crate) enum Outcome {
     Reset,
     /// The end of the connection, without an answer.
     Closed,
+    /// A CONNECT that was answered with 200.
+    Opened,
 }
 
 impl fmt::Display for Outcome {
@@ -63,6 +65,7 @@ impl fmt::Display for Outcome {
             Self::Refused(code) => code,
             Self::Reset => "reset",
             Self::Closed => "closed",
+            Self::Opened => "open",
         })
     }
 }
@@ -83,6 +86,15 @@ impl Arena {
 
     /// The same, with an upstream that offers these protocols.
     pub(crate) async fn speaking(alpn: &[&str], routes: &str) -> Self {
+        Self::with(alpn, routes, |builder| builder).await
+    }
+
+    /// The same, with something to add to the start.
+    pub(crate) async fn with(
+        alpn: &[&str],
+        routes: &str,
+        configure: impl FnOnce(Builder) -> Builder,
+    ) -> Self {
         let pki = Pki::new();
         let answer = async |_call| text(200, "fine");
         let tls = Upstream::with_tls(pki.server_config(alpn))
@@ -93,7 +105,8 @@ impl Arena {
             .replace("TLS", &tls.addr().to_string())
             .replace("PLAIN", &plain.addr().to_string());
         let builder = Sidecar::with_routes(&pki, format!("routes:\n{routes}"));
-        let sidecar = builder.slot("EGRESS_TOKEN_0", REAL).start().await;
+        let builder = configure(builder.slot("EGRESS_TOKEN_0", REAL));
+        let sidecar = builder.start().await;
         let agent = Agent::of(&sidecar);
         Self {
             tls,
@@ -247,6 +260,23 @@ impl<'a> Line<'a> {
         outcome
     }
 
+    /// Sends these bytes over HTTP/1.1, and reads what comes of them. `host` is the tunnel's.
+    pub(crate) async fn put_bytes(&mut self, host: &str, head: &[u8]) -> Outcome {
+        let mut wire = match self.open.take() {
+            Some((open, wire)) if open == host => wire,
+            _ => self.dial(host).await,
+        };
+        let (outcome, reusable) = match &mut wire {
+            Wire::One(stream) => over_http1(stream, head).await,
+            Wire::Outer(stream) => over_http1(stream, head).await,
+            Wire::Two(_) => panic!("bytes of HTTP/1.1 on an HTTP/2 connection"),
+        };
+        if reusable {
+            self.open = Some((host.to_owned(), wire));
+        }
+        outcome
+    }
+
     async fn dial(&self, host: &str) -> Wire {
         match self.way {
             Way::Absolute => Wire::Outer(self.agent.raw().await),
@@ -303,6 +333,9 @@ where
         .is_some_and(|value| value == "close");
     let outcome = match answer.error_code() {
         None if answer.status == 200 && answer.body == "fine" => Outcome::Sent,
+        None if answer.status == 200 && head.starts_with(b"CONNECT ") => {
+            return (Outcome::Opened, false);
+        }
         Some(code) => {
             answer.assert_refused(answer.status.as_u16(), &code);
             Outcome::Refused(code)

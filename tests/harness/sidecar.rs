@@ -15,6 +15,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
+use super::network::Network;
 use super::pki::{CaFile, Pki};
 use super::{command, within};
 
@@ -42,6 +43,8 @@ impl Sidecar {
             arguments: Vec::new(),
             descriptors: Vec::new(),
             ca_dir: None,
+            enter: Vec::new(),
+            admin: None,
         }
     }
 
@@ -178,12 +181,26 @@ pub(crate) struct Builder {
     arguments: Vec<String>,
     descriptors: Vec<FdMapping>,
     ca_dir: Option<PathBuf>,
+    enter: Vec<String>,
+    admin: Option<String>,
 }
 
 impl Builder {
+    /// Starts it in a network of the test's own.
+    pub(crate) fn within(mut self, network: &Network) -> Self {
+        self.enter = network.enter();
+        self
+    }
+
     /// Another directory for the bottle's CA than one of its own.
     pub(crate) fn ca_dir(mut self, dir: &Path) -> Self {
         self.ca_dir = Some(dir.to_owned());
+        self
+    }
+
+    /// Another admin socket than the one that `Sidecar::status` asks.
+    pub(crate) fn admin(mut self, address: &str) -> Self {
+        self.admin = Some(address.to_owned());
         self
     }
 
@@ -262,9 +279,12 @@ impl Builder {
     fn command(&self, dir: &Path, routes: &Path) -> Command {
         // The shell makes descriptor 3 of the pipe that it got as stdout, sends stdout after stderr, and becomes the
         // sidecar. It is the way to hand down a descriptor that needs no unsafe code.
+        let unix = || format!("unix:{}", dir.join("admin.sock").display());
         let mut command = Command::new("/bin/sh");
         command
-            .args(["-c", "exec 3>&1 1>&2; exec \"$@\"", "sh", EGRESS, "serve"])
+            .args(["-c", "exec 3>&1 1>&2; exec \"$@\"", "sh"])
+            .args(&self.enter)
+            .args([EGRESS, "serve"])
             .arg("--routes")
             .arg(routes)
             .args([
@@ -280,7 +300,7 @@ impl Builder {
             .arg("--upstream-ca")
             .arg(self.upstream_ca.path())
             .arg("--admin")
-            .arg(format!("unix:{}", dir.join("admin.sock").display()))
+            .arg(self.admin.clone().unwrap_or_else(unix))
             .args(&self.arguments)
             .env_clear()
             .envs(&self.environment)

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -93,6 +93,12 @@ impl Upstream {
     /// TCP connections accepted so far, whether or not a request followed.
     pub(crate) fn connections(&self) -> u64 {
         self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    /// The address that each connection was made to, in the order in which they were accepted.
+    pub(crate) fn reached(&self) -> Vec<IpAddr> {
+        let reached = self.shared.reached.lock();
+        reached.expect("no holder panicked").clone()
     }
 
     /// How the TLS handshakes of its connections went, in the order in which they ended.
@@ -195,6 +201,7 @@ impl Builder {
             seen: Mutex::default(),
             changed: watch::Sender::new(()),
             connections: AtomicU64::new(0),
+            reached: Mutex::default(),
             ended: Mutex::default(),
             handshakes: Mutex::default(),
         });
@@ -328,6 +335,7 @@ struct Shared {
     seen: Mutex<Vec<Seen>>,
     changed: watch::Sender<()>,
     connections: AtomicU64,
+    reached: Mutex<Vec<IpAddr>>,
     ended: Mutex<BTreeSet<u64>>,
     handshakes: Mutex<Vec<HandshakeKind>>,
 }
@@ -422,6 +430,12 @@ async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Sha
     // Connections end with the listener, so that a dropped upstream is gone and not merely deaf.
     let mut connections = tokio::task::JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
+        let reached = stream.local_addr().expect("a connected socket").ip();
+        shared
+            .reached
+            .lock()
+            .expect("no holder panicked")
+            .push(reached.to_canonical());
         let connection = shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
         let (shared, tls) = (shared.clone(), tls.clone());
         connections.spawn(async move {

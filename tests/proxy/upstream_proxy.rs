@@ -112,28 +112,6 @@ async fn requests_go_through_it_with_connect_and_its_password() {
     assert_eq!(password, Some("Basic dXNlcjpwQHNz"));
 }
 
-#[tokio::test]
-async fn variables_of_the_environment_name_no_proxy() {
-    let pki = Pki::new();
-    let upstream = Upstream::tls(&pki)
-        .start(async |_call| text(200, "fine"))
-        .await;
-    let wrong = Forward::refusing("HTTP/1.1 200 OK\r\n\r\n").await;
-    let routes = format!(
-        "routes: [{{host: api.test, connect_to: {}}}]\n",
-        upstream.addr()
-    );
-    let mut builder = Sidecar::with_routes(&pki, routes);
-    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
-        let url = format!("http://{}", wrong.addr());
-        builder = builder.env(name, &url).env(&name.to_lowercase(), &url);
-    }
-    let sidecar = builder.start().await;
-    let mut client = Client::open(&Agent::of(&sidecar), Http::Two, "api.test").await;
-    assert_eq!(client.send(get("/")).await.status(), 200);
-    assert!(wrong.heads().is_empty());
-}
-
 async fn sidecar(pki: &Pki, proxy: &str) -> Sidecar {
     let routes = "routes: [{host: api.test, auth_scheme: Bearer, token_env: EGRESS_TOKEN_0}]\n";
     Sidecar::with_routes(pki, routes)
