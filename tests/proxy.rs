@@ -7,8 +7,6 @@ mod dns;
 mod framing;
 mod handed;
 mod hostile;
-mod identity;
-mod identity_http2;
 mod interceptor;
 mod lifecycle;
 mod passthrough;

@@ -1,5 +1,4 @@
-//! Which host a request is for: the CONNECT, the server name, and Host or `:authority` have to agree, on every request
-//! (threat model, rows 1 to 8).
+//! HTTP/1.1 in tunnels, and what is no tunnel: each request names its origin, in one way.
 
 use tokio::io::AsyncWriteExt;
 
@@ -7,138 +6,10 @@ use crate::harness::agent::{exchange, read_until};
 use crate::harness::rig::Rig;
 use crate::harness::wire::answers;
 
-pub(super) const ROUTES: &str = "\
-- {host: api.test, auth_scheme: Bearer, token_env: EGRESS_TOKEN_0, connect_to: 'UPSTREAM'}
-- {host: other.test, connect_to: 'UPSTREAM'}
-- {host: '*.wild.test', connect_to: 'UPSTREAM'}
-";
+use super::{ROUTES, assert_untouched};
 
 #[tokio::test]
-async fn a_connect_to_an_unnamed_host_or_port_dials_nothing_and_mints_nothing() {
-    let rig = Rig::new(ROUTES).await;
-    for (target, code) in [
-        ("evil.test:443", "host_not_allowed"),
-        ("evilapi.test:443", "host_not_allowed"),
-        ("api.test.evil:443", "host_not_allowed"),
-        ("api-test:443", "host_not_allowed"),
-        ("sub.api.test:443", "host_not_allowed"),
-        ("test:443", "host_not_allowed"),
-        ("wild.test:443", "host_not_allowed"),
-        ("a.b.wild.test:443", "host_not_allowed"),
-        ("127.0.0.1:443", "host_not_allowed"),
-        ("[::1]:443", "host_not_allowed"),
-        ("api.test:8443", "port_not_allowed"),
-        ("api.test:80", "port_not_allowed"),
-        ("x.wild.test:444", "port_not_allowed"),
-    ] {
-        let refusal = rig.agent.connect(target).await.expect_err(target);
-        refusal.assert_refused(403, code);
-        assert!(refusal.text().contains(target), "{target}: {refusal:?}");
-    }
-    assert_untouched(&rig).await;
-}
-
-#[tokio::test]
-async fn a_connect_target_in_a_doubtful_spelling_is_refused() {
-    let rig = Rig::new(ROUTES).await;
-    for target in [
-        "api.test.:443",
-        "api..test:443",
-        ".api.test:443",
-        "[api.test]:443",
-        "*.wild.test:443",
-        "-a.wild.test:443",
-        "api.test",
-        "api.test:",
-        "api.test:0",
-        "api.test:65536",
-        "api.test:99999",
-        "api.test:+443",
-        "api.test:-443",
-        "api.test:0443",
-        "api.test:0x1bb",
-        "api.test:443:443",
-        "api.test:443/",
-        "api.test:443/v1?x",
-        "/",
-        "*",
-        "https://api.test:443",
-        "https://api.test:443/",
-        "u@api.test:443",
-        "u:p@api.test:443",
-        "api.test@evil.test:443",
-        "api.test,evil.test:443",
-        "api.test;evil.test:443",
-        "api%2etest:443",
-        "api.test%00:443",
-        "2130706433:443",
-        "0x7f000001:443",
-        "0x7f.1:443",
-        "127.1:443",
-        "0177.0.0.1:443",
-        "127.0.0.01:443",
-        "127.0.0.1.:443",
-        "256.0.0.1:443",
-        "::1:443",
-        "[::1:443",
-        "[0:0:0:0:0:0:0:1]:443",
-        "[::FFFF:127.0.0.1]:443",
-        "[::ffff:7f00:1]:443",
-        "[fe80::1%25lo]:443",
-        "[fe80::1%lo]:443",
-        "[127.0.0.1]:443",
-    ] {
-        let head = format!("CONNECT {target} HTTP/1.1\r\nHost: api.test:443\r\n\r\n");
-        let refusal = rig.outer(head).await;
-        refusal.assert_refused(400, &code_of(&refusal));
-        rig.sidecar
-            .logged(&format!("\"{}\"", code_of(&refusal)))
-            .await;
-    }
-    for target in [
-        "ap\u{ed}.test:443",
-        "api.test\u{ff0e}:443",
-        "\u{430}pi.test:443",
-    ] {
-        let head = format!("CONNECT {target} HTTP/1.1\r\nHost: api.test:443\r\n\r\n");
-        rig.outer(head).await.assert_refused(400, "bad_target_byte");
-    }
-    // Host decides nothing here, in neither direction: Node's own client writes the proxy's address into it.
-    let head = "CONNECT evil.test:443 HTTP/1.1\r\nHost: api.test:443\r\n\r\n".to_owned();
-    rig.outer(head)
-        .await
-        .assert_refused(403, "host_not_allowed");
-    assert_untouched(&rig).await;
-}
-
-#[tokio::test]
-async fn a_server_name_other_than_the_tunnels_host_fails_the_handshake() {
-    let rig = Rig::new(ROUTES).await;
-    for name in [
-        "other.test",
-        "evil.test",
-        "x.wild.test",
-        "sub.api.test",
-        "127.0.0.1",
-        "::1",
-    ] {
-        // An address as the name makes the client leave the extension out.
-        let tunnel = rig.agent.tunnel("api.test:443", name, &["http/1.1"]).await;
-        let error = tunnel.err().unwrap_or_else(|| panic!("{name} was served"));
-        assert_eq!(
-            error.kind(),
-            std::io::ErrorKind::InvalidData,
-            "{name}: {error}"
-        );
-        assert!(error.to_string().contains("alert"), "{name}: {error}");
-    }
-    let logged = rig.sidecar.logged("server_name_mismatch").await;
-    assert!(logged.contains("api.test:443"), "{logged}");
-    assert_untouched(&rig).await;
-}
-
-#[tokio::test]
-async fn host_names_are_compared_without_regard_to_case() {
+async fn row_06_host_names_are_compared_without_regard_to_case() {
     let rig = Rig::new(ROUTES).await;
     let mut tunnel = rig
         .agent
@@ -155,7 +26,7 @@ async fn host_names_are_compared_without_regard_to_case() {
 }
 
 #[tokio::test]
-async fn a_host_other_than_the_tunnels_is_misdirected_on_the_first_request() {
+async fn row_03_another_host_than_the_tunnels_is_misdirected_on_the_first_request() {
     let rig = Rig::new(ROUTES).await;
     for host in [
         "other.test",
@@ -180,7 +51,7 @@ async fn a_host_other_than_the_tunnels_is_misdirected_on_the_first_request() {
 }
 
 #[tokio::test]
-async fn a_host_other_than_the_tunnels_ends_the_connection_on_a_later_request() {
+async fn row_03_another_host_than_the_tunnels_ends_the_connection_on_a_later_request() {
     let rig = Rig::new(ROUTES).await;
     let good = "GET /good HTTP/1.1\r\nHost: api.test\r\n\r\n";
     let bad = "GET /bad HTTP/1.1\r\nHost: other.test\r\n\r\n";
@@ -224,7 +95,7 @@ async fn a_host_other_than_the_tunnels_ends_the_connection_on_a_later_request() 
 }
 
 #[tokio::test]
-async fn a_request_in_a_tunnel_that_names_no_host_or_several_is_refused() {
+async fn row_04_a_request_in_a_tunnel_that_names_no_host_or_several_is_refused() {
     let rig = Rig::new(ROUTES).await;
     let get = |hosts: &str| format!("GET / HTTP/1.1\r\n{hosts}\r\n");
     let line = |line: &str| format!("{line} HTTP/1.1\r\nHost: api.test\r\n\r\n");
@@ -279,7 +150,7 @@ async fn a_request_in_a_tunnel_that_names_no_host_or_several_is_refused() {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_tls_in_a_tunnel_are_closed_and_logged() {
+async fn row_08_bytes_that_are_no_tls_in_a_tunnel_are_closed_and_logged() {
     let rig = Rig::new(ROUTES).await;
     for bytes in [
         &b"GET / HTTP/1.1\r\nHost: api.test\r\n\r\n"[..],
@@ -296,7 +167,7 @@ async fn bytes_that_are_no_tls_in_a_tunnel_are_closed_and_logged() {
 }
 
 #[tokio::test]
-async fn the_outer_port_takes_no_origin_form_and_no_absolute_https() {
+async fn row_08_the_outer_port_takes_no_origin_form_and_no_absolute_https() {
     let rig = Rig::new(ROUTES).await;
     for target in [
         "/",
@@ -333,10 +204,4 @@ fn code_of(refusal: &crate::harness::agent::Answer) -> String {
     refusal
         .error_code()
         .unwrap_or_else(|| panic!("not a refusal of ours: {refusal:?}"))
-}
-
-/// Nothing was dialled, and no leaf was minted.
-async fn assert_untouched(rig: &Rig) {
-    assert_eq!(rig.upstream.connections(), 0);
-    assert_eq!(rig.sidecar.status().await["leaves_minted"], 0);
 }
