@@ -9,6 +9,7 @@ pub(crate) mod clients;
 pub(crate) mod command;
 pub(crate) mod docker;
 pub(crate) mod forward;
+pub(crate) mod line;
 pub(crate) mod network;
 pub(crate) mod pki;
 pub(crate) mod raw_http2;

@@ -5,11 +5,11 @@ mod spellings;
 mod streams;
 mod tunnels;
 
-use crate::harness::attempts::{Line, Outcome, WAYS};
+use crate::harness::line::{Line, Outcome, WAYS};
 use crate::harness::rig::Rig;
 use crate::harness::wire;
 
-use super::network::{Site, both, get, ip};
+use super::network::site::{Site, both, get, ip};
 
 pub(super) const ROUTES: &str = "\
 - {host: api.test, auth_scheme: Bearer, token_env: EGRESS_TOKEN_0, connect_to: 'UPSTREAM'}

@@ -2,108 +2,20 @@
 //! 30 to 32). All of it in a network where a connection to any address would arrive.
 
 mod own;
+mod published;
 mod rebinding;
+pub(super) mod site;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use futures_util::future::join_all;
-use serde_json::Value;
 
-use crate::harness::agent::Agent;
-use crate::harness::attempts::{Arena, Attempt, Line, Outcome, WAYS, Way, assert_canonical};
+use self::site::{Site, both, get, ip};
+use crate::harness::attempts::{Arena, assert_canonical};
 use crate::harness::cases;
 use crate::harness::forward::Forward;
-use crate::harness::network::Network;
-use crate::harness::pki::Pki;
-use crate::harness::rig::REAL;
-use crate::harness::sidecar::{Builder, Sidecar};
-use crate::harness::upstream::{Upstream, text};
-
-/// A sidecar in a network of its own, with an upstream at port 80 and one at port 443 of every address.
-pub(super) struct Site {
-    pub(super) network: Network,
-    pub(super) plain: Upstream,
-    pub(super) tls: Upstream,
-    pub(super) sidecar: Sidecar,
-    pub(super) agent: Agent,
-}
-
-impl Site {
-    pub(super) async fn new<F>(routes: &str, names: F) -> Self
-    where
-        F: Fn(&str, usize) -> Vec<IpAddr> + Send + 'static,
-    {
-        Self::with(routes, names, |builder| builder).await
-    }
-
-    /// The same, with something to add to the start.
-    pub(super) async fn with<F>(
-        routes: &str,
-        names: F,
-        configure: impl FnOnce(Builder) -> Builder,
-    ) -> Self
-    where
-        F: Fn(&str, usize) -> Vec<IpAddr> + Send + 'static,
-    {
-        let pki = Pki::new();
-        let network = Network::new(names).await;
-        // No connection is used twice, so that each request is dialled for.
-        let answer = async |_call| {
-            let mut answer = text(200, "fine");
-            let close = http::HeaderValue::from_static("close");
-            answer.headers_mut().insert("connection", close);
-            answer
-        };
-        let plain = Upstream::plain().start_on(network.listener(80), answer);
-        let tls = Upstream::with_tls(pki.server_config(&["http/1.1"]));
-        let tls = tls.start_on(network.listener(443), answer);
-        let (plain, tls) = (plain.await, tls.await);
-        // The agent is not in that network: it comes in by a listener that is handed over.
-        let door = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a loopback port");
-        let address = door.local_addr().expect("a bound socket");
-        let builder = Sidecar::with_routes(&pki, format!("routes:\n{routes}"))
-            .slot("EGRESS_TOKEN_0", REAL)
-            .arg("--listen=fd:9")
-            .hand(9, door)
-            .within(&network);
-        let sidecar = configure(builder).start().await;
-        let agent = Agent::at(&sidecar, address);
-        Self {
-            network,
-            plain,
-            tls,
-            sidecar,
-            agent,
-        }
-    }
-
-    /// Every connection that either upstream accepted, by the address that it was made to.
-    pub(super) fn reached(&self) -> Vec<IpAddr> {
-        [self.plain.reached(), self.tls.reached()].concat()
-    }
-}
-
-/// A route over TLS and one in plain text for the same hosts, both with the credential.
-pub(super) fn both(host: &str, keys: &str) -> String {
-    let route = format!("host: '{host}', auth_scheme: Bearer, token_env: EGRESS_TOKEN_0{keys}");
-    format!("- {{{route}}}\n- {{{route}, scheme: http, port: 80, insecure_inject: true}}\n")
-}
-
-/// A GET of `/` at a host.
-pub(super) fn get(host: &str, case: usize) -> Attempt {
-    Attempt {
-        tunnel: host.to_owned(),
-        authority: host.as_bytes().to_vec(),
-        path: b"/".to_vec(),
-        case,
-    }
-}
-
-pub(super) fn ip(text: &str) -> IpAddr {
-    text.parse()
-        .unwrap_or_else(|_| panic!("no address: {text}"))
-}
+use crate::harness::line::{Line, Outcome, WAYS, Way};
 
 #[tokio::test]
 async fn row_30_every_address_is_judged_by_what_it_is_and_not_by_how_it_is_named() {
@@ -304,86 +216,6 @@ async fn row_30_a_name_to_dial_instead_and_a_name_of_the_hosts_file_are_judged_t
         site.sidecar.logged_times(detail, WAYS.len()).await;
     }
     assert!(site.reached().is_empty());
-}
-
-/// With routes for the hosts that the cases allow, and, by an operator's mistake, for the addresses that they do not.
-#[tokio::test]
-async fn row_30_the_published_cases_end_as_they_have_to() {
-    let text = cases::text("agent_egress_bench.jsonl");
-    let cases: Vec<Value> = text
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("a case"))
-        .collect();
-    assert!(cases.len() > 35, "{}", cases.len());
-    let split = |case: &Value| {
-        let url = case["payload"]["url"].as_str().expect("a URL").to_owned();
-        let (scheme, rest) = url.split_once("://").expect("a scheme");
-        let at = rest.find('/').expect("a path");
-        let (host, path) = rest.split_at(at);
-        (scheme.to_owned(), host.to_owned(), path.to_owned())
-    };
-    let allowed = |case: &Value| case["expected_verdict"] == "allow";
-    let hosts: BTreeSet<String> = cases
-        .iter()
-        .filter(|case| allowed(case))
-        .map(|case| split(case).1)
-        .collect();
-    // An address is no host over https, so this is for plain text alone.
-    let mistakes = [
-        "127.0.0.1",
-        "10.0.0.1",
-        "0.0.0.0",
-        "169.254.169.254",
-        "::1",
-        "::ffff:127.0.0.1",
-    ]
-    .map(|address| format!("- {{host: '{address}', scheme: http, port: 80}}\n"));
-    let routes = hosts.iter().map(|host| both(host, "")).chain(mistakes);
-    let routes: String = routes.collect();
-    let site = Site::new(&routes, |_, _| vec![ip("93.184.215.14")]).await;
-    for (number, case) in cases.iter().enumerate() {
-        let (scheme, host, path) = split(case);
-        let attempt = Attempt {
-            path: path.into_bytes(),
-            ..get(&host, number)
-        };
-        let ways: &[Way] = if scheme == "http" {
-            &[Way::Absolute]
-        } else {
-            &[Way::One, Way::Two]
-        };
-        for &way in ways {
-            let before = site.reached().len();
-            if way != Way::Absolute && !allowed(case) {
-                let refusal = site.agent.connect(&format!("{host}:443")).await;
-                refusal
-                    .expect_err(&host)
-                    .assert_refused(403, "host_not_allowed");
-            } else {
-                let outcome = Line::new(&site.agent, way).put(&attempt).await;
-                let literal = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-                let expected = match (allowed(case), literal) {
-                    (true, _) => "sent",
-                    (false, true) => "address_not_allowed",
-                    // A number that is an address to a resolver.
-                    (false, false) => "bad_target",
-                };
-                assert_eq!(outcome.to_string(), expected, "{}", case["id"]);
-            }
-            assert_eq!(
-                site.reached().len() > before,
-                allowed(case),
-                "{}",
-                case["id"]
-            );
-            let looked_up = site.network.asked(&host) != (0, 0);
-            assert_eq!(looked_up, allowed(case), "{}", case["id"]);
-        }
-    }
-    assert!(site.tls.seen().iter().all(|seen| {
-        assert_canonical(seen);
-        seen.authorised
-    }));
 }
 
 #[tokio::test]

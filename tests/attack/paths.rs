@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::harness::attempts::{Arena, Attempt, Line, Outcome, WAYS};
+use crate::harness::attempts::Arena;
 use crate::harness::cases::{self, Case};
+use crate::harness::line::{Attempt, Line, Outcome, WAYS};
 use crate::harness::rig::REAL;
 
 const ROUTES: &str = "\

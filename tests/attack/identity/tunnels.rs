@@ -3,7 +3,9 @@
 use tokio::io::AsyncWriteExt;
 
 use crate::harness::agent::{exchange, read_until};
-use crate::harness::rig::Rig;
+use crate::harness::attempts::Arena;
+use crate::harness::line::{Attempt, Line, Outcome, Way};
+use crate::harness::rig::{REAL, Rig};
 use crate::harness::wire::answers;
 
 use super::{ROUTES, assert_untouched};
@@ -92,6 +94,66 @@ async fn row_03_another_host_than_the_tunnels_ends_the_connection_on_a_later_req
             .iter()
             .all(|seen| seen.path() == "/good" && seen.host == "api.test")
     );
+}
+
+/// There is no tunnel to hold a request to, so each one stands for itself; what one was given the next one does not have.
+#[tokio::test]
+async fn row_03_requests_for_other_hosts_on_one_proxy_connection_share_nothing() {
+    let routes = "\
+- {host: api.test, auth_scheme: Bearer, token_env: EGRESS_TOKEN_0, scheme: http, port: 80, insecure_inject: true, connect_to: 'PLAIN'}
+- {host: other.test, scheme: http, port: 80, connect_to: 'PLAIN'}
+";
+    let arena = Arena::new(routes).await;
+    let mut line = Line::new(&arena.agent, Way::Absolute);
+    let credential = format!("Bearer {REAL}");
+    for (host, outcome) in [
+        ("api.test", Outcome::Sent),
+        ("other.test", Outcome::Sent),
+        ("api.test", Outcome::Sent),
+        ("evil.test", Outcome::Refused("host_not_allowed".into())),
+        ("other.test", Outcome::Sent),
+    ] {
+        let before = arena.plain.seen().len();
+        let attempt = Attempt {
+            tunnel: String::new(),
+            authority: host.into(),
+            path: b"/".to_vec(),
+            case: before,
+        };
+        assert_eq!(line.put(&attempt).await, outcome, "{host}");
+        let fresh = arena.plain.seen().split_off(before);
+        if outcome != Outcome::Sent {
+            assert!(fresh.is_empty(), "{fresh:?}");
+            continue;
+        }
+        let [seen] = &fresh[..] else {
+            panic!("{fresh:?}")
+        };
+        assert_eq!(seen.host, host);
+        let injected: &[&str] = if host == "api.test" {
+            &[&credential]
+        } else {
+            &[]
+        };
+        assert_eq!(seen.all("authorization"), injected, "{seen:?}");
+        assert!(seen.all("x-api-key").is_empty(), "{seen:?}");
+    }
+    // By a Host that says otherwise, none of them is led elsewhere.
+    for (target, host) in [
+        ("api.test", "other.test"),
+        ("other.test", "api.test"),
+        ("api.test", "evil.test"),
+    ] {
+        let before = arena.plain.seen().len();
+        let head = format!("GET http://{target}/ HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let outcome = line.put_bytes("", head.as_bytes()).await;
+        assert_eq!(
+            outcome,
+            Outcome::Refused("bad_target".into()),
+            "{target} {host}"
+        );
+        assert_eq!(arena.plain.seen().len(), before);
+    }
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! The sidecar as its own upstream.
 
-use crate::harness::attempts::{Line, Outcome, Way};
+use crate::harness::line::{Line, Outcome, Way};
 
-use super::{Site, get, ip};
+use super::site::{Site, get, ip};
 
 /// Each of its listeners, by each spelling of an address that leads to it, although the operator allowed all of them.
 #[tokio::test]

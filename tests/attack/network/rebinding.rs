@@ -1,9 +1,9 @@
 //! Names whose addresses change from one look-up to the next.
 
 use crate::harness::agent::exchange;
-use crate::harness::attempts::{Line, Outcome, WAYS};
+use crate::harness::line::{Line, Outcome, WAYS};
 
-use super::{Site, both, get, ip};
+use super::site::{Site, both, get, ip};
 
 /// What a name has the first time, the second time, and so on. Every other one is private, and none comes twice.
 const TURNS: [&str; 8] = [
@@ -41,7 +41,7 @@ async fn row_31_the_address_that_was_judged_is_the_one_that_is_dialled() {
                     assert_eq!(outcome, Outcome::Sent, "{host} {time}");
                     assert_eq!(after.len(), before.len() + 1, "{host} {time}");
                     let same =
-                        |list: &[_]| list.iter().filter(|ip| **ip == super::ip(address)).count();
+                        |list: &[_]| list.iter().filter(|seen| **seen == ip(address)).count();
                     assert_eq!(same(&after), same(&before) + 1, "{host} {time}: {after:?}");
                 } else {
                     let refused = Outcome::Refused("address_not_allowed".into());
