@@ -70,6 +70,16 @@ async fn judge(cases: &[&Case]) {
             &case.expected[0],
         );
     }
+    // Each refusal has its line in the log.
+    let refused = cases.iter().map(|case| &case.expected[0]);
+    for code in refused
+        .filter(|word| *word != "open")
+        .collect::<BTreeSet<_>>()
+    {
+        let times = cases.iter().filter(|case| case.expected[0] == *code);
+        let needle = format!("\"code\":\"{code}\"");
+        arena.sidecar.logged_times(&needle, times.count()).await;
+    }
     assert_eq!(arena.sidecar.status().await["leaves_minted"], 0);
     for admitted in [false, true] {
         for (column, way) in WAYS.into_iter().enumerate() {
