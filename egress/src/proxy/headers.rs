@@ -155,13 +155,20 @@ pub fn strip_answer(headers: &mut HeaderMap, cookies: &Cookies) -> Trailers {
 
 /// The headers that `Connection` nominates (RFC 9110, section 7.6.1).
 fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
-    headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
+    items(headers, &CONNECTION)
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
         .collect()
+}
+
+/// The items of a list in all fields of a name. An item beyond ASCII, which a value may hold, hides none beside it.
+pub fn items<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    let values = headers.get_all(name).iter();
+    values
+        .flat_map(|value| value.as_bytes().split(|&byte| byte == b','))
+        .map(<[u8]>::trim_ascii)
 }
 
 #[cfg(test)]
@@ -230,6 +237,15 @@ mod tests {
         inject(&mut map, &injection, &Secret::new("real")).unwrap();
         assert_eq!(map, headers(&[("authorization", "Bearer real")]));
         assert!(map["authorization"].is_sensitive());
+    }
+
+    #[test]
+    fn an_item_beyond_ascii_hides_no_nomination_beside_it() {
+        let mut map = headers(&[("x-mine", "1"), ("accept", "*/*")]);
+        let connection = HeaderValue::from_bytes(b"\xc3\xa9, x-mine").unwrap();
+        map.insert("connection", connection);
+        strip(&mut map, None);
+        assert_eq!(map, headers(&[("accept", "*/*")]));
     }
 
     #[test]

@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use super::State;
 use super::body::Download;
 use super::connection::{Connection, Takeover};
-use super::headers::strip_answer;
+use super::headers::{items, strip_answer};
 use super::reject::{Cause, Reject};
 use super::socket::{Idle, Prefixed, Tally};
 use super::upstream::{Stream, address_h1};
@@ -221,13 +221,7 @@ fn decline(
 }
 
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    let values = headers
-        .get_all(name)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    values
-        .flat_map(|value| value.split(','))
-        .any(|item| item.trim().eq_ignore_ascii_case(token))
+    items(headers, name).any(|item| item.eq_ignore_ascii_case(token.as_bytes()))
 }
 
 /// What a server answers to a key (RFC 6455, section 4.2.2).
