@@ -44,12 +44,8 @@ pub fn kind<B>(request: &Request<B>) -> Result<Kind, Reject> {
     if !has_token(headers, &UPGRADE, "websocket") {
         return Ok(Kind::Exchange);
     }
-    let one = |name: &HeaderName| {
-        let mut values = headers.get_all(name).iter();
-        values.next().filter(|_| values.next().is_none())
-    };
-    let key = one(&SEC_WEBSOCKET_KEY).and_then(|key| BASE64_STANDARD.decode(key).ok());
-    let version = one(&SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
+    let key = only(headers, &SEC_WEBSOCKET_KEY).and_then(|key| BASE64_STANDARD.decode(key).ok());
+    let version = only(headers, &SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
     let whole = request.method() == Method::GET
         && request.version() == Version::HTTP_11
         && has_token(headers, &CONNECTION, "upgrade")
@@ -106,13 +102,11 @@ pub async fn open(
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(decline(state, answer, &rule.cookies, record));
     }
-    let accepted = answer
-        .headers()
-        .get(SEC_WEBSOCKET_ACCEPT)
-        .map(HeaderValue::as_bytes);
+    let accepted = only(answer.headers(), &SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
     if accepted.is_none()
         || accepted != expected.as_deref().map(str::as_bytes)
         || !has_token(answer.headers(), &UPGRADE, "websocket")
+        || !has_token(answer.headers(), &CONNECTION, "upgrade")
         // RFC 6455, section 4.1: an extension that nobody offered fails the handshake.
         || (!offered && answer.headers().contains_key(SEC_WEBSOCKET_EXTENSIONS))
     {
@@ -218,6 +212,12 @@ fn decline(
         head,
         Download::relayed(body, trailers, state.limits.body_idle, None),
     )
+}
+
+/// The value of a header that is there once.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
 }
 
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
