@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::{HeaderValue, Request, Response, Uri, request};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -84,10 +84,16 @@ impl Upstream {
             address(&mut request, permit, connection.speaks_h2())?;
             frame(&mut request);
             match self.answered(connection.try_send(request), &received).await {
-                Some(Ok(response)) => {
-                    // Nobody knows where the next message begins on a connection whose answer overtook its request.
+                Some(Ok(mut response)) => {
+                    // Nobody knows where the next message begins on a connection whose answer overtook its request, or
+                    // was framed in two ways.
                     let early = !whole.load(Ordering::Acquire);
-                    let home = if early { Home::default() } else { home };
+                    let twofold = drop_second_framing(response.headers_mut());
+                    let home = if early || twofold {
+                        Home::default()
+                    } else {
+                        home
+                    };
                     return Ok((response, connection.checkin(home)));
                 }
                 Some(Err(mut failed)) => match failed.take_message() {
@@ -296,6 +302,12 @@ fn frame(request: &mut Request<Upload>) {
         // An unsent request may have been framed for another connection.
         request.headers_mut().remove(TRANSFER_ENCODING);
     }
+}
+
+/// Takes the length off an answer that has a transfer coding too, and was read by that (RFC 9112, section 6.3). Whether it
+/// had both.
+fn drop_second_framing(headers: &mut HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING) && headers.remove(CONTENT_LENGTH).is_some()
 }
 
 /// Prepares a handshake that takes an HTTP/1.1 connection over.
