@@ -1,14 +1,14 @@
 //! HTTP/2 frame by frame, for requests that no library would send. Header blocks go out as literals without Huffman
 //! coding; of an answer's header block only the status is read, in the two forms that the sidecar's library writes.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::agent::{Agent, Tunnel};
 use super::within;
 
-/// A connection in a tunnel.
-pub(crate) struct RawHttp2 {
-    stream: Tunnel,
+/// A connection in a tunnel, or another stream.
+pub(crate) struct RawHttp2<S = Tunnel> {
+    stream: S,
     next: u32,
     /// The peer has said that it takes no further streams.
     pub(crate) goaway: bool,
@@ -28,19 +28,27 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const CONTINUATION: u8 = 9;
 const DATA: u8 = 0;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const ACK: u8 = 1;
+/// What a frame may carry unless its receiver says otherwise (RFC 9113, section 4.2).
+const MAX_FRAME: usize = 16_384;
 
 impl RawHttp2 {
     pub(crate) async fn open(agent: &Agent, host: &str) -> Self {
         let tunnel = agent.tunnel(&format!("{host}:443"), host, &["h2"]).await;
-        let mut stream = tunnel.expect("a tunnel");
+        Self::over(tunnel.expect("a tunnel")).await
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> RawHttp2<S> {
+    pub(crate) async fn over(mut stream: S) -> Self {
         let mut hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
         // SETTINGS_HEADER_TABLE_SIZE is 0, so that no answer refers to one before it.
         hello.extend(frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0]));
-        stream.write_all(&hello).await.expect("the sidecar reads");
+        stream.write_all(&hello).await.expect("a reader");
         Self {
             stream,
             next: 1,
@@ -56,19 +64,44 @@ impl RawHttp2 {
 
     /// Sends a request without a body, and returns its stream.
     pub(crate) async fn begin(&mut self, fields: &[(&str, &[u8])]) -> u32 {
+        let id = self.next;
+        self.next += 2;
+        self.block(id, fields, true).await;
+        id
+    }
+
+    /// Sends the head of a request whose stream stays open, and returns the stream.
+    pub(crate) async fn begin_open(&mut self, fields: &[(&str, &[u8])]) -> u32 {
+        let id = self.next;
+        self.next += 2;
+        self.block(id, fields, false).await;
+        id
+    }
+
+    /// Sends a header block on a stream: a head, or trailers. A long one is continued.
+    pub(crate) async fn block(&mut self, id: u32, fields: &[(&str, &[u8])], end: bool) {
         let mut block = Vec::new();
         for (name, value) in fields {
             block.push(0);
             text(&mut block, name.as_bytes());
             text(&mut block, value);
         }
-        let id = self.next;
-        self.next += 2;
-        let frame = frame(HEADERS, END_STREAM | END_HEADERS, id, &block);
-        // A sidecar that has said goodbye may be gone; how the stream ended is read below.
-        let _ = self.stream.write_all(&frame).await;
-        let _ = self.stream.flush().await;
-        id
+        let mut pieces = block.chunks(MAX_FRAME).peekable();
+        let (mut kind, mut flags) = (HEADERS, if end { END_STREAM } else { 0 });
+        while let Some(piece) = pieces.next() {
+            if pieces.peek().is_none() {
+                flags |= END_HEADERS;
+            }
+            // A sidecar that has said goodbye may be gone; how the stream ended is read below.
+            self.send(&frame(kind, flags, id, piece)).await;
+            (kind, flags) = (CONTINUATION, 0);
+        }
+    }
+
+    /// Sends a piece of a body.
+    pub(crate) async fn data(&mut self, id: u32, data: &[u8], end: bool) {
+        let flags = if end { END_STREAM } else { 0 };
+        self.send(&frame(DATA, flags, id, data)).await;
     }
 
     /// Reads until the stream has ended.

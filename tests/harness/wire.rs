@@ -65,6 +65,24 @@ pub(crate) fn answers(mut bytes: &[u8]) -> Vec<Answer> {
     found
 }
 
+/// How many whole answers the bytes hold; interim ones count as well.
+pub(crate) fn whole(mut bytes: &[u8]) -> usize {
+    let mut count = 0;
+    while let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+        let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
+        let length = head.split_once("content-length: ").map_or(0, |(_, rest)| {
+            let digits = rest.lines().next().unwrap_or_default();
+            digits.parse().expect("a length")
+        });
+        let Some(rest) = bytes.get(end + 4 + length..) else {
+            break;
+        };
+        bytes = rest;
+        count += 1;
+    }
+    count
+}
+
 impl Answer {
     /// Insists on a refusal by the sidecar, in its one form.
     #[track_caller]
