@@ -1,7 +1,14 @@
 //! The attacks of the threat model, tried from outside. Each test is named after its row there (`docs/threat-model.md`).
 //! Lists of inputs, with what has to come of each, are in `tests/data/attack/`.
 
+mod answers;
 mod cookies;
+mod framing;
+mod headers;
+mod http2;
+mod hyper;
 mod identity;
 mod network;
 mod paths;
+mod pooling;
+mod upgrades;

@@ -231,30 +231,6 @@ async fn a_stream_that_the_upstream_resets_or_miscounts_is_never_taken_for_a_who
 }
 
 #[tokio::test]
-async fn what_an_upstream_sends_beyond_its_length_reaches_nobody() {
-    let pki = Pki::new();
-    let tls = pki.server_config(&["http/1.1"]);
-    let upstream = Scripted::start(Some(tls), |_, mut wire| async move {
-        while request(&mut wire).await.is_some() {
-            let more = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nsmuggled!";
-            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine{more}");
-            say(&mut wire, answer).await;
-        }
-    })
-    .await;
-    let sidecar = sidecar(&pki, upstream.addr(), &[]).await;
-    let agent = Agent::of(&sidecar);
-    for http in [Http::One, Http::Two] {
-        let mut client = Client::open(&agent, http, "api.test").await;
-        for _ in 0..10 {
-            let answer = client.send(get("/")).await;
-            assert_eq!((answer.status(), &*answer.body), (200, &b"fine"[..]));
-        }
-    }
-    assert_eq!(upstream.connections(), 20, "none was used twice");
-}
-
-#[tokio::test]
 async fn an_early_answer_passes_and_its_upstream_connection_is_not_used_again() {
     let pki = Pki::new();
     let (seen, mut leftovers) = mpsc::unbounded_channel();

@@ -40,34 +40,6 @@ async fn an_upstream_with_an_unknown_issuer_gets_no_credential() {
 }
 
 #[tokio::test]
-async fn a_head_with_two_lengths_is_refused_and_never_forwarded() {
-    let pki = Pki::new();
-    let upstream = Upstream::tls(&pki)
-        .start(async |_call| upstream::text(200, "never"))
-        .await;
-    let sidecar = sidecar(&pki, &upstream, "").await;
-    let agent = Agent::of(&sidecar);
-    for framing in [
-        "Content-Length: 5\r\nTransfer-Encoding: chunked",
-        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
-        "Transfer-Encoding: gzip, chunked",
-    ] {
-        let mut tunnel = agent
-            .tunnel("api.test:443", "api.test", &["http/1.1"])
-            .await
-            .expect("a tunnel");
-        let request = format!("POST / HTTP/1.1\r\nHost: api.test\r\n{framing}\r\n\r\n0\r\n\r\n");
-        let answer = exchange(&mut tunnel, request.as_bytes()).await;
-        assert!(
-            answer.starts_with(b"HTTP/1.1 400 "),
-            "{framing}: {}",
-            String::from_utf8_lossy(&answer)
-        );
-    }
-    assert_eq!(upstream.connections(), 0);
-}
-
-#[tokio::test]
 async fn http2_is_spoken_on_both_sides() {
     let pki = Pki::new();
     let upstream = Upstream::tls(&pki)

@@ -9,10 +9,9 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
-use crate::harness::agent::{Agent, Tunnel, exchange, read_head, read_until};
+use crate::harness::agent::{Agent, Tunnel, exchange, read_head};
 use crate::harness::forward::Forward;
 use crate::harness::pki::Pki;
-use crate::harness::scripted::{Scripted, request, rest, say};
 use crate::harness::sidecar::Sidecar;
 use crate::harness::upstream::{Body, Call, Upstream, WebSocket, text};
 use crate::harness::within;
@@ -41,134 +40,6 @@ async fn a_route_without_websockets_refuses_at_once() {
     let heads = answer.lines().filter(|line| line.starts_with("HTTP/1.1 "));
     assert_eq!(heads.count(), 1, "{answer}");
     assert_eq!(upstream.connections(), 0);
-}
-
-#[tokio::test]
-async fn a_101_that_does_not_fit_the_handshake_is_a_502_and_no_byte_of_the_agent_goes_up() {
-    let pki = Pki::new();
-    let answers = [
-        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n".to_owned(),
-        "Upgrade: websocket\r\nConnection: Upgrade\r\n".to_owned(),
-        format!("Upgrade: h2c\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {ACCEPT}\r\n"),
-    ];
-    for wrong in answers {
-        let (sender, mut got) = mpsc::unbounded_channel();
-        let head = format!("HTTP/1.1 101 Switching Protocols\r\n{wrong}\r\n");
-        let tls = pki.server_config(&["http/1.1"]);
-        let upstream = Scripted::start(Some(tls), move |_, mut wire| {
-            let (head, sender) = (head.clone(), sender.clone());
-            async move {
-                request(&mut wire).await.expect("a handshake");
-                say(&mut wire, head).await;
-                _ = sender.send(rest(&mut wire).await);
-            }
-        })
-        .await;
-        let sidecar = sidecar(&pki, upstream.addr(), "").await;
-        let mut tunnel = tunnel(&Agent::of(&sidecar)).await;
-        let ahead = format!("{}agent bytes", handshake(""));
-        let answer = exchange(&mut tunnel, ahead.as_bytes()).await;
-        let answer = String::from_utf8_lossy(&answer);
-        assert!(answer.starts_with("HTTP/1.1 502 "), "{wrong}: {answer}");
-        assert!(
-            answer.contains("x-egress-error: upstream_handshake\r\n"),
-            "{answer}"
-        );
-        let up = within("end of the handshake upstream", got.recv()).await;
-        assert_eq!(up.expect("the script runs"), b"", "{wrong}");
-        sidecar.logged("upstream_handshake").await;
-    }
-}
-
-/// What the agent sends ahead is for a WebSocket: a refusal does not make a second request of it, here or upstream.
-#[tokio::test]
-async fn a_refusal_passes_back_and_what_was_sent_ahead_is_no_request() {
-    let pki = Pki::new();
-    for status in [200, 401, 403, 426, 503] {
-        let (sender, mut got) = mpsc::unbounded_channel();
-        let tls = pki.server_config(&["http/1.1"]);
-        let upstream = Scripted::start(Some(tls), move |_, mut wire| {
-            let sender = sender.clone();
-            async move {
-                request(&mut wire).await.expect("a handshake");
-                let head =
-                    format!("HTTP/1.1 {status} No\r\nX-Why: because\r\nContent-Length: 6\r\n\r\n");
-                say(&mut wire, format!("{head}reason")).await;
-                _ = sender.send(rest(&mut wire).await);
-            }
-        })
-        .await;
-        let sidecar = sidecar(&pki, upstream.addr(), "").await;
-        let mut tunnel = tunnel(&Agent::of(&sidecar)).await;
-        let ahead = format!(
-            "{}GET /smuggled HTTP/1.1\r\nHost: api.test\r\n\r\n",
-            handshake("")
-        );
-        let answer = exchange(&mut tunnel, ahead.as_bytes()).await;
-        let answer = String::from_utf8_lossy(&answer);
-        assert!(
-            answer.starts_with(&format!("HTTP/1.1 {status} ")),
-            "{answer}"
-        );
-        assert!(answer.contains("x-why: because\r\n"), "{answer}");
-        assert!(answer.ends_with("\r\n\r\nreason"), "{answer}");
-        let up = within("end of the handshake upstream", got.recv()).await;
-        assert_eq!(up.expect("the script runs"), b"", "{status}");
-        assert_eq!(upstream.connections(), 1);
-    }
-}
-
-/// A body would go between the handshake and the frames, and each end could draw that line elsewhere.
-#[tokio::test]
-async fn a_handshake_with_a_body_is_refused() {
-    let pki = Pki::new();
-    let upstream = Upstream::tls(&pki).start(echo).await;
-    let sidecar = sidecar(&pki, upstream.addr(), "").await;
-    for framing in ["Content-Length: 4\r\n", "Transfer-Encoding: chunked\r\n"] {
-        let mut tunnel = tunnel(&Agent::of(&sidecar)).await;
-        let sent = format!("{}4\r\nbody\r\n0\r\n\r\n", handshake(framing));
-        let answer = exchange(&mut tunnel, sent.as_bytes()).await;
-        let answer = String::from_utf8_lossy(&answer);
-        assert!(answer.starts_with("HTTP/1.1 400 "), "{framing}: {answer}");
-    }
-    assert_eq!(upstream.connections(), 0);
-}
-
-#[tokio::test]
-async fn agent_bytes_wait_for_the_101() {
-    let pki = Pki::new();
-    let (sender, mut got) = mpsc::unbounded_channel();
-    let tls = pki.server_config(&["http/1.1"]);
-    let upstream = Scripted::start(Some(tls), move |_, mut wire| {
-        let sender = sender.clone();
-        async move {
-            request(&mut wire).await.expect("a handshake");
-            // Nothing may come before the 101. This wait can only miss a fault, never invent one.
-            let mut early = [0; 64];
-            let waiting = wire.read(&mut early);
-            let early = tokio::time::timeout(std::time::Duration::from_millis(300), waiting).await;
-            _ = sender.send(early.is_ok());
-            say(
-                &mut wire,
-                format!("{}frames of the upstream", switching("")),
-            )
-            .await;
-            assert_eq!(read_until(&mut wire, "agent bytes").await, "agent bytes");
-            say(&mut wire, " and more").await;
-        }
-    })
-    .await;
-    let sidecar = sidecar(&pki, upstream.addr(), "").await;
-    let mut tunnel = tunnel(&Agent::of(&sidecar)).await;
-    let ahead = format!("{}agent bytes", handshake(""));
-    tunnel.write_all(ahead.as_bytes()).await.expect("a reader");
-    assert_eq!(within("the upstream's word", got.recv()).await, Some(false));
-    let answer = read_until(&mut tunnel, "and more").await;
-    // What came in the packet of the 101 was not lost.
-    assert!(
-        answer.ends_with("\r\n\r\nframes of the upstream and more"),
-        "{answer}"
-    );
 }
 
 #[tokio::test]
@@ -493,13 +364,6 @@ fn handshake(more: &str) -> String {
     format!(
         "GET / HTTP/1.1\r\nHost: api.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{more}\r\n"
-    )
-}
-
-fn switching(more: &str) -> String {
-    format!(
-        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Accept: {ACCEPT}\r\n{more}\r\n"
     )
 }
 
