@@ -2,6 +2,7 @@
 //! Lists of inputs, with what has to come of each, are in `tests/data/attack/`.
 
 mod answers;
+mod bench;
 mod cookies;
 mod framing;
 mod headers;

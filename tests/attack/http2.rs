@@ -3,7 +3,7 @@
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::framing::{Bench, WORKERS, host};
+use super::bench::{Bench, WORKERS, host};
 use crate::harness::agent::send_http1;
 use crate::harness::raw_http2::{Ended, RawHttp2};
 use crate::harness::recorder::{Got, Request};

@@ -11,7 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
-use super::framing::{Bench, Case};
+use super::bench::{Bench, Case};
 use super::http2;
 use crate::harness::raw_http2::RawHttp2;
 use crate::harness::rows::{bytes, rows};
