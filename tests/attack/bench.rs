@@ -174,6 +174,8 @@ impl Bench {
             .write_all(next.as_bytes())
             .await
             .expect("a sidecar that reads");
+        // TLS keeps back what it could not write in this turn.
+        other.flush().await.expect("a sidecar that reads");
         let mut after = Vec::new();
         within("the next answer", async {
             while wire::whole(&after) == 0 && matches!(other.read_buf(&mut after).await, Ok(1..)) {}
