@@ -6,16 +6,17 @@
 //!
 //! 1. [`os`]: what has no safe form elsewhere: inherited descriptors and variables, namespaces.
 //! 2. [`addr`]: classes of IP addresses.
-//! 3. [`confine`]: what the process gives up before it listens.
-//! 4. [`credential`]: secrets and slots. Below the routes, because a route names a slot and not the other way round.
-//! 5. [`route`]: routes, and the decision about a request.
-//! 6. [`policy`]: routes and slots, checked as a whole.
-//! 7. [`config`]: the operator's files, read into a policy.
-//! 8. [`launch`]: agents and what they are given, up to the sidecar's start.
-//! 9. [`audit`]: what is kept of each request.
-//! 10. [`proxy`]: the data path.
-//! 11. [`admin`]: the operator's socket.
-//! 12. [`cli`]: the commands.
+//! 3. [`file`]: files that a running sidecar reads.
+//! 4. [`confine`]: what the process gives up before it listens.
+//! 5. [`credential`]: secrets and slots. Below the routes, because a route names a slot and not the other way round.
+//! 6. [`route`]: routes, and the decision about a request.
+//! 7. [`policy`]: routes and slots, checked as a whole.
+//! 8. [`config`]: the operator's files, read into a policy.
+//! 9. [`launch`]: agents and what they are given, up to the sidecar's start.
+//! 10. [`audit`]: what is kept of each request.
+//! 11. [`proxy`]: the data path.
+//! 12. [`admin`]: the operator's socket.
+//! 13. [`cli`]: the commands.
 //!
 //! The way of one request is told in `docs/architecture.md`.
 
@@ -26,6 +27,7 @@ pub mod cli;
 pub mod config;
 pub mod confine;
 pub mod credential;
+pub mod file;
 pub mod launch;
 pub mod os;
 pub mod policy;

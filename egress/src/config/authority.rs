@@ -1,13 +1,14 @@
 //! The certificates that a route trusts besides the roots: PEM files beside the routes file, each read once.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+
+use crate::file::open_regular;
 
 /// The largest PEM file that is read, in bytes. The bundle of all public roots has a quarter of it.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -49,9 +50,6 @@ pub(super) enum Unusable {
     /// What the system says.
     #[error("cannot be read: {0}")]
     Io(String),
-    /// A directory, a pipe, a device: reading some of them never ends.
-    #[error("is not a file")]
-    NotAFile,
     /// More than a bundle ever has.
     #[error("is larger than {MAX_BYTES} bytes")]
     Size,
@@ -68,11 +66,8 @@ pub(super) enum Unusable {
 
 fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
     let failed = |error: std::io::Error| Unusable::Io(super::reason(&error));
-    if !std::fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(Unusable::NotAFile);
-    }
     let mut pem = Vec::new();
-    File::open(path)
+    open_regular(path)
         .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut pem))
         .map_err(failed)?;
     if pem.len() as u64 > MAX_BYTES {

@@ -1,11 +1,11 @@
 //! The text of a file, with its name and the directory that names in it are relative to.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::fault::Fault;
+use crate::file::open_regular;
 
 /// The largest file, in bytes: room for more than 100,000 routes.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
@@ -34,7 +34,7 @@ impl Source {
         let directory = path.parent().filter(|path| !path.as_os_str().is_empty());
         Ok(Self {
             name: path.display().to_string().into(),
-            text: read_text(File::open(path), what)?.into(),
+            text: read_text(open_regular(path), what)?.into(),
             directory: directory.unwrap_or(Path::new(".")).into(),
         })
     }

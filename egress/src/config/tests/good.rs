@@ -386,7 +386,7 @@ fn certificates_are_read_beside_the_file() {
     assert!(problem().starts_with("`ca.pem` is not valid PEM"));
     std::fs::remove_file(&ca).unwrap();
     std::fs::create_dir(&ca).unwrap();
-    assert_eq!(problem(), "`ca.pem` is not a file");
+    assert_eq!(problem(), "`ca.pem` cannot be read: is a directory");
     std::fs::remove_dir(&ca).unwrap();
     let certified = rcgen::generate_simple_self_signed(["a.test".into()]).unwrap();
     std::fs::write(&ca, certified.cert.pem().repeat(2)).unwrap();

@@ -1,0 +1,76 @@
+//! Files that the operator names and the running sidecar reads: opened without waiting for anybody.
+//!
+//! It knows nothing of what stands in them.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+/// Opens a regular file for reading.
+///
+/// A FIFO would hold the reader up until somebody writes to it, and with the reader whoever waits for its turn; a device
+/// may never end.
+///
+/// # Errors
+///
+/// What the system says, or that it is something else than a file.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
+    // Of what was opened: the name may stand for something else by now.
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() {
+        Ok(file)
+    } else if kind.is_dir() {
+        Err(io::ErrorKind::IsADirectory.into())
+    } else {
+        Err(io::Error::other("not a regular file"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::path::Path;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::open_regular;
+
+    #[test]
+    fn what_is_no_file_is_refused_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&fifo, &link).unwrap();
+        for path in [&fifo, &link, Path::new("/dev/zero")] {
+            let error = open_regular(path).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "not a regular file",
+                "{}",
+                path.display()
+            );
+        }
+        let error = open_regular(dir.path()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::IsADirectory);
+        let error = open_regular(&dir.path().join("none")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_file_is_opened_also_through_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("file"), dir.path().join("link"));
+        std::fs::write(&file, "text").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        for path in [file, link] {
+            let text = std::io::read_to_string(open_regular(&path).unwrap()).unwrap();
+            assert_eq!(text, "text");
+        }
+    }
+}
