@@ -145,6 +145,7 @@ async fn accept_loop(
     let is_guarded = listener
         .address()
         .is_some_and(|address| asks_network_alone || !address.ip().to_canonical().is_loopback());
+    let mut is_failing = false;
     loop {
         // At the cap nothing is accepted: clients wait in the kernel's queue instead of being turned away.
         let Ok(slot) = slots.clone().acquire_owned().await else {
@@ -152,6 +153,9 @@ async fn accept_loop(
         };
         match listener.accept().await {
             Ok((stream, client)) => {
+                if std::mem::take(&mut is_failing) {
+                    tracing::info!("connections are accepted again");
+                }
                 let state = state.clone();
                 state.tasks.clone().spawn(async move {
                     let _slot = slot;
@@ -159,8 +163,10 @@ async fn accept_loop(
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "a connection cannot be accepted");
-                // Out of file descriptors, most often. Some are given back soon.
+                // Out of file descriptors, most often. Some are given back soon; who holds them back is not to fill the log.
+                if !std::mem::replace(&mut is_failing, true) {
+                    tracing::warn!(%error, "connections cannot be accepted");
+                }
                 sleep(ACCEPT_PAUSE).await;
             }
         }
