@@ -264,6 +264,7 @@ fn status(state: &State) -> Value {
             "failed": count(&counters.failed),
             "names": count(&counters.names),
             "names_denied": count(&counters.names_denied),
+            "log_records_lost": count(&counters.log_records_lost),
             "reloads": count(&counters.reloads),
             "reload_failures": count(&counters.reload_failures),
         },

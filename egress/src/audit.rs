@@ -45,6 +45,8 @@ pub struct Counters {
     pub names: AtomicU64,
     /// Names that no route admits, asked for over DNS.
     pub names_denied: AtomicU64,
+    /// Records that could not be written to the log.
+    pub log_records_lost: AtomicU64,
     /// Reloads that took effect.
     pub reloads: AtomicU64,
     /// Reloads that were refused; the policy before stayed.

@@ -200,21 +200,24 @@ impl Failure {
     }
 
     fn report(&self) {
+        // Not by `eprintln!`, which panics where nobody can be told: the exit code says it all the same.
+        _ = writeln!(std::io::stderr().lock(), "{}", self.text());
+    }
+
+    fn text(&self) -> String {
         match &self.what {
-            What::Error { error, hint } => {
-                eprintln!("error: {error:#}");
-                if let Some(hint) = hint {
-                    eprintln!("hint: {hint}");
-                }
-            }
+            What::Error { error, hint: None } => format!("error: {error:#}"),
+            What::Error {
+                error,
+                hint: Some(hint),
+            } => format!("error: {error:#}\nhint: {hint}"),
             What::Several(errors) => {
-                for (error, hint) in errors {
-                    eprintln!("error: {error}");
-                    eprintln!("hint: {hint}");
-                }
+                let pairs = errors.iter();
+                let pairs = pairs.map(|(error, hint)| format!("error: {error}\nhint: {hint}"));
+                pairs.collect::<Vec<_>>().join("\n")
             }
-            What::Said(text) => eprintln!("{text}"),
-            What::Faults(faults) => eprintln!("{}", faults.to_text(Colour::of_stderr())),
+            What::Said(text) => text.clone(),
+            What::Faults(faults) => faults.to_text(Colour::of_stderr()),
         }
     }
 }

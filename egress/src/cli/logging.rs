@@ -1,12 +1,20 @@
 //! The log: standard error, as text for people or JSON for programs.
+//!
+//! A disk that is full or a pipe that nobody reads any more costs records, which are counted, and never the process.
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _, Write};
 use std::str::FromStr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt, registry};
+
+use crate::admin::rfc3339;
+use crate::audit::Audit;
 
 /// The log's form.
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
@@ -34,11 +42,16 @@ impl FromStr for LogFilter {
     }
 }
 
-/// Begins logging.
-pub(super) fn begin(format: LogFormat, filter: LogFilter) {
+/// Begins logging. What cannot be written is counted in `audit`.
+pub(super) fn begin(format: LogFormat, filter: LogFilter, audit: Arc<Audit>) {
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let log = Arc::new(Log {
+        format,
+        audit,
+        gap: Mutex::default(),
+    });
     let layer = fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(move || Pen(log.clone()))
         .with_ansi(std::io::stderr().is_terminal() && !no_colour);
     let layer = match format {
         LogFormat::Text => layer.boxed(),
@@ -51,11 +64,156 @@ pub(super) fn begin(format: LogFormat, filter: LogFilter) {
     registry().with(layer).with(filter.0).init();
 }
 
+struct Log {
+    format: LogFormat,
+    audit: Arc<Audit>,
+    gap: Mutex<Gap>,
+}
+
+/// What is missing at the end of the log.
+#[derive(Default)]
+struct Gap {
+    /// Records that could not be written since the last one that could.
+    lost: u64,
+    /// The last one was begun, and is no whole line.
+    torn: bool,
+}
+
+impl Log {
+    /// Writes one record, and before it how many are missing.
+    fn put(&self, output: &mut impl Write, record: &[u8]) {
+        let mut gap = self.gap.lock().unwrap_or_else(PoisonError::into_inner);
+        let lost = gap.lost;
+        if lost > 0 && gap.write(output, self.notice(lost).as_bytes()) {
+            gap.lost = 0;
+        }
+        if gap.lost > 0 || !gap.write(output, record) {
+            gap.lost += 1;
+            let counters = &self.audit.counters;
+            counters.log_records_lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn notice(&self, lost: u64) -> String {
+        let (time, text) = (
+            rfc3339(SystemTime::now()),
+            "records of the log could not be written",
+        );
+        match self.format {
+            LogFormat::Text => format!("{time}  WARN egress::log: {text} lost={lost}\n"),
+            LogFormat::Json => format!(
+                "{{\"timestamp\":\"{time}\",\"level\":\"WARN\",\"message\":\"{text}\",\"lost\":{lost},\"target\":\"egress::log\"}}\n"
+            ),
+        }
+    }
+}
+
+impl Gap {
+    /// Whether all of a line was written, on a line of its own.
+    fn write(&mut self, output: &mut impl Write, line: &[u8]) -> bool {
+        if self.torn && fill(output, b"\n") == 0 {
+            return false;
+        }
+        let written = fill(output, line);
+        self.torn = 0 < written && written < line.len();
+        written == line.len()
+    }
+}
+
+/// Writes as many of the bytes as the output takes.
+fn fill(output: &mut impl Write, bytes: &[u8]) -> usize {
+    let mut written = 0;
+    while let Some(rest @ [_, ..]) = bytes.get(written..) {
+        match output.write(rest) {
+            Ok(more @ 1..) => written += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(0) | Err(_) => break,
+        }
+    }
+    written
+}
+
+/// Takes one record. It never fails: of an error, tracing-subscriber would tell on standard error too, and panic.
+struct Pen(Arc<Log>);
+
+impl Write for Pen {
+    fn write(&mut self, record: &[u8]) -> io::Result<usize> {
+        self.0.put(&mut io::stderr().lock(), record);
+        Ok(record.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io::{self, Write};
+    use std::sync::atomic::Ordering;
+    use std::sync::{Arc, Mutex};
+
     use tracing::Level;
 
-    use super::LogFilter;
+    use super::{Gap, Log, LogFilter, LogFormat};
+    use crate::audit::Audit;
+
+    /// A disk with room for so many bytes.
+    struct Disk(Vec<u8>, usize);
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let fits = bytes.len().min(self.1 - self.0.len());
+            if fits == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.0.extend_from_slice(bytes.get(..fits).unwrap());
+            Ok(fits)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_full_disk_did_not_take_is_counted_and_told_once_it_has_room() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let audit = Arc::new(Audit::default());
+            let log = Log {
+                format,
+                audit: audit.clone(),
+                gap: Mutex::new(Gap::default()),
+            };
+            let lost = || audit.counters.log_records_lost.load(Ordering::Relaxed);
+            let mut disk = Disk(Vec::new(), 10);
+            for record in ["first\n", "second\n", "third\n", "fourth\n"] {
+                log.put(&mut disk, record.as_bytes());
+            }
+            assert_eq!((disk.0.as_slice(), lost()), (&b"first\nseco"[..], 3));
+            disk.1 = 1000;
+            log.put(&mut disk, b"fifth\n");
+            log.put(&mut disk, b"sixth\n");
+            let text = String::from_utf8(disk.0).unwrap();
+            let lines: Vec<&str> = text.lines().collect();
+            let [first, torn, told, fifth, sixth] = lines.as_slice() else {
+                panic!("{text}");
+            };
+            assert_eq!(
+                (*first, *torn, *fifth, *sixth),
+                ("first", "seco", "fifth", "sixth")
+            );
+            assert!(told.contains("could not be written"), "{told}");
+            match format {
+                LogFormat::Text => assert!(told.ends_with(" lost=3"), "{told}"),
+                LogFormat::Json => {
+                    let told: serde_json::Value = serde_json::from_str(told).unwrap();
+                    assert_eq!(told["lost"], 3);
+                }
+            }
+            assert_eq!(lost(), 3);
+        }
+    }
 
     #[test]
     fn what_no_directive_names_is_logged_at_info() {

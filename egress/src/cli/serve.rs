@@ -74,7 +74,8 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     if let Some(lines) = &mut handed {
         slots::first(lines, &environment)?;
     }
-    logging::begin(args.log_format, args.log.clone());
+    let audit = Arc::new(Audit::default());
+    logging::begin(args.log_format, args.log.clone(), audit.clone());
     if let Some(name) = token {
         check_token(&environment, &name)?;
     }
@@ -84,6 +85,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         .build()
         .map_err(Failure::runtime)?;
     let started = Started {
+        audit,
         policy,
         environment,
         confinement,
@@ -100,6 +102,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
 
 /// What there is before the first thread and the first listener.
 struct Started {
+    audit: Arc<Audit>,
     policy: Policy,
     environment: Environment,
     confinement: Vec<Measure>,
@@ -111,6 +114,7 @@ struct Started {
 
 async fn serve(args: Args, started: Started) -> Result<(), Failure> {
     let Started {
+        audit,
         policy,
         environment,
         confinement,
@@ -136,7 +140,14 @@ async fn serve(args: Args, started: Started) -> Result<(), Failure> {
         .chain(names.iter().filter_map(Socket::tcp_address))
         .chain(admin.as_ref().and_then(AdminListener::address))
         .collect();
-    let state = Arc::new(state(&args, policy, environment, confinement, &addresses)?);
+    let state = Arc::new(state(
+        &args,
+        audit,
+        policy,
+        environment,
+        confinement,
+        &addresses,
+    )?);
     if let Some(admin) = admin {
         tokio::spawn(admin::serve(admin, state.clone()));
     }
@@ -170,6 +181,7 @@ async fn serve(args: Args, started: Started) -> Result<(), Failure> {
 /// Puts the sidecar together.
 fn state(
     args: &Args,
+    audit: Arc<Audit>,
     policy: Policy,
     environment: Environment,
     confinement: Vec<Measure>,
@@ -204,7 +216,7 @@ fn state(
         issuer,
         upstream: Upstream::new(dialer, tls, limits),
         access: Access::new(args.allow_client.clone(), logins),
-        audit: Arc::new(Audit::default()),
+        audit,
         limits,
         epoch: watch::Sender::new(Epoch::default()),
         tasks: TaskTracker::new(),
