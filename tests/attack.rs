@@ -3,7 +3,11 @@
 
 mod answers;
 mod bench;
+mod ca;
+mod certificates;
 mod cookies;
+mod cuts;
+mod faults;
 mod framing;
 mod headers;
 mod http2;
@@ -12,4 +16,7 @@ mod identity;
 mod network;
 mod paths;
 mod pooling;
+mod reload;
+mod slots;
+mod stalls;
 mod upgrades;

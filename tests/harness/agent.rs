@@ -11,7 +11,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -41,6 +41,16 @@ impl Agent {
         Self {
             proxy,
             ..Self::of(sidecar)
+        }
+    }
+
+    /// An agent that was given the certificate in another way than by its file.
+    pub(crate) fn trusting(sidecar: &Sidecar, root: CertificateDer<'static>) -> Self {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(root).expect("a root certificate");
+        Self {
+            proxy: sidecar.addr(),
+            roots: Arc::new(roots),
         }
     }
 

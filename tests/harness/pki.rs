@@ -54,6 +54,11 @@ impl Pki {
         self.file.clone()
     }
 
+    /// The root, to sign with.
+    pub(crate) fn issuer(&self) -> &CertifiedIssuer<'static, KeyPair> {
+        &self.issuer
+    }
+
     /// A TLS server that answers for every host name it is asked for.
     pub(crate) fn server_config(&self, alpn: &[&str]) -> Arc<ServerConfig> {
         let resolver = AnyHost {
@@ -78,6 +83,12 @@ pub(crate) fn self_signed(params: &CertificateParams, alpn: &[&str]) -> Arc<Serv
     let key = KeyPair::generate().expect("a key pair");
     let cert = params.self_signed(&key).expect("a self-signed leaf");
     server_config(Arc::new(Always(Arc::new(certified(&cert, &key)))), alpn)
+}
+
+/// A TLS server that shows these certificates, whoever signed them, and signs with this key, whose ever it is.
+pub(crate) fn showing(chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> Arc<ServerConfig> {
+    let certified = CertifiedKey::new(chain, signer(key));
+    server_config(Arc::new(Always(Arc::new(certified))), &["h2", "http/1.1"])
 }
 
 fn server_config(resolver: Arc<dyn ResolvesServerCert>, alpn: &[&str]) -> Arc<ServerConfig> {
@@ -125,9 +136,12 @@ fn leaf(params: &CertificateParams, issuer: &CertifiedIssuer<'static, KeyPair>) 
 }
 
 fn certified(cert: &rcgen::Certificate, key: &KeyPair) -> CertifiedKey {
+    CertifiedKey::new(vec![cert.der().clone()], signer(key))
+}
+
+fn signer(key: &KeyPair) -> Arc<dyn rustls::sign::SigningKey> {
     let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let signer = aws_lc_rs::sign::any_supported_type(&der).expect("a P-256 key");
-    CertifiedKey::new(vec![cert.der().clone()], signer)
+    aws_lc_rs::sign::any_supported_type(&der).expect("a P-256 key")
 }
 
 /// A client's trust in exactly the certificates of one PEM file.

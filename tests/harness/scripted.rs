@@ -87,6 +87,27 @@ pub(crate) async fn say(wire: &mut Wire, bytes: impl AsRef<[u8]>) {
     let _ = wire.flush().await;
 }
 
+/// Closes with a reset instead of an end (RFC 9293, section 3.5.3).
+pub(crate) fn reset(wire: Wire) {
+    let tcp = into_tcp(wire);
+    let socket = socket2::SockRef::from(&tcp);
+    socket
+        .set_linger(Some(std::time::Duration::ZERO))
+        .expect("an open socket");
+}
+
+/// Closes without the `close_notify` that ends TLS (RFC 8446, section 6.1).
+pub(crate) fn cut(wire: Wire) {
+    drop(into_tcp(wire));
+}
+
+fn into_tcp(wire: Wire) -> TcpStream {
+    match wire {
+        Wire::Left(tcp) => tcp,
+        Wire::Right(tls) => tls.into_inner().0,
+    }
+}
+
 /// Everything until the peer closes, one way or another.
 pub(crate) async fn rest(wire: &mut Wire) -> Vec<u8> {
     let mut bytes = Vec::new();

@@ -42,8 +42,8 @@ impl Sidecar {
             environment: BTreeMap::new(),
             arguments: Vec::new(),
             descriptors: Vec::new(),
+            under: Vec::new(),
             ca_dir: None,
-            enter: Vec::new(),
             admin: None,
         }
     }
@@ -180,15 +180,16 @@ pub(crate) struct Builder {
     environment: BTreeMap<String, String>,
     arguments: Vec<String>,
     descriptors: Vec<FdMapping>,
+    /// A program and its arguments that become the sidecar, whose own follow them.
+    under: Vec<String>,
     ca_dir: Option<PathBuf>,
-    enter: Vec<String>,
     admin: Option<String>,
 }
 
 impl Builder {
     /// Starts it in a network of the test's own.
     pub(crate) fn within(mut self, network: &Network) -> Self {
-        self.enter = network.enter();
+        self.under.extend(network.enter());
         self
     }
 
@@ -218,6 +219,25 @@ impl Builder {
     pub(crate) fn arg(mut self, argument: impl Into<String>) -> Self {
         self.arguments.push(argument.into());
         self
+    }
+
+    /// Runs a line of shell in the process that becomes the sidecar.
+    pub(crate) fn after(mut self, script: &str) -> Self {
+        let script = format!("{script} && exec \"$@\"");
+        let words = ["/bin/sh", "-c", &script, "sh"].map(str::to_owned);
+        self.under.extend(words);
+        self
+    }
+
+    /// The same where what it mounts is seen by the sidecar alone. Only root can mount, and CI is root.
+    pub(crate) fn mounting(mut self, script: &str) -> Self {
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "`mount` needs root: run this test as root"
+        );
+        let unshare = ["unshare", "--mount"].map(str::to_owned);
+        self.under.extend(unshare);
+        self.after(script)
     }
 
     /// A descriptor that the sidecar finds open under this number.
@@ -283,9 +303,8 @@ impl Builder {
         let mut command = Command::new("/bin/sh");
         command
             .args(["-c", "exec 3>&1 1>&2; exec \"$@\"", "sh"])
-            .args(&self.enter)
-            .args([EGRESS, "serve"])
-            .arg("--routes")
+            .args(&self.under)
+            .args([EGRESS, "serve", "--routes"])
             .arg(routes)
             .args([
                 "--listen",

@@ -78,6 +78,8 @@ impl State {
             Ok(policy) => {
                 let changes = difference(&old, &policy);
                 warn_of_waivers(&policy.routes);
+                // A slot that cannot be opened any more was carried over, with its value.
+                self.look_at_slots(&policy);
                 self.policy.store(policy.into());
                 // After the swap, so that whoever sees a connection close finds the new policy in force.
                 self.upstream.retain(&self.policy.load());
@@ -130,6 +132,14 @@ impl State {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         let policy = self.policy.load_full();
+        if self.look_at_slots(&policy) {
+            self.upstream.retain(&policy);
+            self.announce();
+        }
+    }
+
+    /// Whether a slot has another value than before, or none any more.
+    fn look_at_slots(&self, policy: &Policy) -> bool {
         let mut changed = false;
         for slot in policy.slots.iter() {
             match slot.refresh(&self.source.environment) {
@@ -143,10 +153,7 @@ impl State {
             }
             changed = true;
         }
-        if changed {
-            self.upstream.retain(&policy);
-            self.announce();
-        }
+        changed
     }
 
     /// Has every lasting connection look whether it is still upheld.

@@ -1,0 +1,457 @@
+//! Answers that an upstream breaks off at each of their bytes, in each way that a connection can end, and answers that are
+//! no answers (row 48). Nothing that is not whole is ever taken for whole, and nothing is asked twice.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http::Request;
+use http_body_util::BodyExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::harness::agent::Agent;
+use crate::harness::pki::Pki;
+use crate::harness::scripted::{Scripted, Wire, cut, request, reset, say};
+use crate::harness::sidecar::Sidecar;
+use crate::harness::upstream::text_body;
+use crate::harness::versions::{Client, Http, Whole};
+use crate::harness::within;
+
+const BODY: &str = "twelve bytes";
+
+/// An answer, where its head ends, and where it is whole.
+struct Answer {
+    bytes: Vec<u8>,
+    head: usize,
+    whole: usize,
+    /// Only the end of the connection tells the end of the body.
+    until_close: bool,
+}
+
+impl Answer {
+    fn http1(text: &str) -> Self {
+        let head = text.find("\r\n\r\n").expect("a head") + 4;
+        Self {
+            bytes: text.into(),
+            head,
+            whole: text.len(),
+            until_close: false,
+        }
+    }
+
+    /// Frames of HTTP/2 on stream 1 (RFC 9113, section 4.1).
+    fn http2(length: Option<&str>) -> Self {
+        let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+            let length = u8::try_from(payload.len()).expect("a small frame");
+            [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+        };
+        // `:status 200` out of the static table, and a literal content-length (RFC 7541, sections 6.1 and 6.2.2).
+        let mut block = vec![0x88];
+        if let Some(length) = length {
+            block.extend([
+                0x0f,
+                0x0d,
+                u8::try_from(length.len()).expect("a short text"),
+            ]);
+            block.extend(length.as_bytes());
+        }
+        let mut bytes = [frame(4, 0, 0, &[]), frame(4, 1, 0, &[])].concat();
+        bytes.extend(frame(1, 4, 1, &block));
+        let head = bytes.len();
+        bytes.extend(frame(0, 0, 1, &BODY.as_bytes()[..6]));
+        // With a length, all of the body is all that there can be, however the stream ends.
+        bytes.extend(frame(
+            0,
+            u8::from(length.is_some()),
+            1,
+            &BODY.as_bytes()[6..],
+        ));
+        if length.is_none() {
+            bytes.extend(frame(0, 1, 1, &[]));
+        }
+        let whole = bytes.len();
+        Self {
+            bytes,
+            head,
+            whole,
+            until_close: false,
+        }
+    }
+}
+
+/// How the connection ends behind the last byte.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    /// TLS is closed, and then TCP.
+    Clean,
+    /// TCP alone is closed, as by somebody in between.
+    Torn,
+    Reset,
+}
+
+const ENDS: [End; 3] = [End::Clean, End::Torn, End::Reset];
+
+#[tokio::test]
+async fn row_48_an_answer_with_a_length_is_broken_off_at_every_byte() {
+    let text = format!("HTTP/1.1 200 OK\r\nContent-Length: 12\r\nX-Name: x\r\n\r\n{BODY}");
+    break_off(Http::One, Answer::http1(&text)).await;
+}
+
+#[tokio::test]
+async fn row_48_an_answer_in_chunks_is_broken_off_at_every_byte() {
+    let text = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6;a=b\r\ntwelve\r\n6\r\n bytes\r\n0\r\nX-T: x\r\n\r\n";
+    break_off(Http::One, Answer::http1(text)).await;
+}
+
+#[tokio::test]
+async fn row_48_an_answer_that_ends_with_its_connection_is_broken_off_at_every_byte() {
+    let text = format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{BODY}");
+    let mut answer = Answer::http1(&text);
+    answer.until_close = true;
+    break_off(Http::One, answer).await;
+}
+
+#[tokio::test]
+async fn row_48_an_answer_in_frames_is_broken_off_at_every_byte() {
+    break_off(Http::Two, Answer::http2(Some("12"))).await;
+    break_off(Http::Two, Answer::http2(None)).await;
+}
+
+/// Asks for the answer up to each of its bytes, once in each way to end.
+async fn break_off(http: Http, answer: Answer) {
+    let pki = Pki::new();
+    let answer = Arc::new(answer);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let (script, count) = (answer.clone(), asked.clone());
+    let tls = pki.server_config(&[http.alpn()]);
+    let turn = Arc::new(AtomicUsize::new(0));
+    let current = turn.clone();
+    let upstream = Scripted::start(Some(tls), move |_, mut wire| {
+        let (script, count, current) = (script.clone(), count.clone(), current.clone());
+        async move {
+            let is_asked = match http {
+                Http::One => request(&mut wire).await.is_some(),
+                Http::Two => frames_up_to_a_request(&mut wire).await,
+            };
+            if !is_asked {
+                return;
+            }
+            count.fetch_add(1, Ordering::SeqCst);
+            let turn = current.load(Ordering::SeqCst);
+            let (length, end) = (turn / ENDS.len(), ENDS[turn % ENDS.len()]);
+            say(&mut wire, &script.bytes[..length]).await;
+            match end {
+                End::Clean => _ = wire.shutdown().await,
+                End::Torn => cut(wire),
+                End::Reset => reset(wire),
+            }
+        }
+    })
+    .await;
+    let routes = format!(
+        "routes: [{{host: api.test, connect_to: {}}}]\n",
+        upstream.addr()
+    );
+    let sidecar = Sidecar::with_routes(&pki, routes).start().await;
+    let agent = Agent::of(&sidecar);
+    let mut http2 = Client::open(&agent, Http::Two, "api.test").await;
+    let mut broken = 0;
+    for at in 0..=answer.whole * ENDS.len() + ENDS.len() - 1 {
+        turn.store(at, Ordering::SeqCst);
+        let (length, end) = (at / ENDS.len(), ENDS[at % ENDS.len()]);
+        let what = format!("{http:?}: {length} of {} bytes, {end:?}", answer.whole);
+        let is_whole = match answer.until_close {
+            true => length >= answer.head && end == End::Clean,
+            false => length == answer.whole,
+        };
+        let get = Request::get("/").body(text_body("")).expect("a request");
+        // The agent's HTTP/2 connection outlives all of it. Over HTTP/1.1 an answer that broke off ends the connection.
+        let mut http1;
+        let got = if at % 2 == 0 {
+            http2.start(get).await
+        } else {
+            http1 = Client::open(&agent, Http::One, "api.test").await;
+            http1.start(get).await
+        };
+        let got = match got {
+            Ok(got) => got,
+            // What breaks off right behind its head can end before that head went out.
+            Err(_) if length >= answer.head && !is_whole => {
+                broken += 1;
+                continue;
+            }
+            Err(error) => panic!("{what}: no answer: {error}"),
+        };
+        let (head, body) = got.into_parts();
+        let body = within("end of the answer", body.collect()).await;
+        if length < answer.head {
+            assert_eq!(head.status, 502, "{what}");
+            assert_eq!(
+                head.headers["x-egress-error"], "upstream_protocol",
+                "{what}"
+            );
+        } else if head.status == 502 && (!is_whole || end == End::Reset) {
+            // The end can overtake the head; a reset overtakes all that was sent before it.
+            assert!(head.headers.contains_key("x-egress-error"), "{what}");
+        } else if is_whole {
+            let body = body.unwrap_or_else(|error| panic!("{what}: {error}"));
+            let part = &BODY[..BODY.len().min(length - answer.head)];
+            let part = if answer.until_close { part } else { BODY };
+            assert_eq!(body.to_bytes(), part, "{what}");
+            continue;
+        } else {
+            assert_eq!(head.status, 200, "{what}");
+            assert!(body.is_err(), "{what}: it ended as if whole: {body:?}");
+        }
+        broken += 1;
+    }
+    let lines = sidecar.logged_times("\"verdict\":\"failed\"", broken).await;
+    assert_eq!(lines.len(), broken, "{lines:#?}");
+    for line in lines {
+        let codes = ["upstream_protocol", "upstream_broke_off"];
+        let is_told = |code: &&str| line.contains(&format!("\"code\":\"{code}\""));
+        assert!(codes.iter().any(is_told), "{line}");
+        assert!(line.contains("\"detail\":\""), "{line}");
+    }
+    let turns = (answer.whole + 1) * ENDS.len();
+    assert_eq!(
+        asked.load(Ordering::SeqCst),
+        turns,
+        "nothing is asked twice"
+    );
+}
+
+/// Reads the preface and frames, until the head of a request was among them.
+async fn frames_up_to_a_request(wire: &mut Wire) -> bool {
+    let mut preface = [0; 24];
+    let mut head = [0; 9];
+    if wire.read_exact(&mut preface).await.is_err() {
+        return false;
+    }
+    while wire.read_exact(&mut head).await.is_ok() {
+        let [a, b, c, kind, ..] = head;
+        let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+        if wire.read_exact(&mut payload).await.is_err() {
+            return false;
+        }
+        if kind == 1 {
+            return true;
+        }
+    }
+    false
+}
+
+/// What is no answer, by what the agent gets: a refusal of ours, or a beginning that never ends well.
+const NONSENSE: &[(&str, &str)] = &[
+    ("nothing but a line break", "\r\n"),
+    ("another protocol", "SSH-2.0-OpenSSH_9.2\r\n"),
+    (
+        "garbage ahead",
+        "\0\u{1}\u{2}HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+    ),
+    (
+        "a body ahead",
+        "<html>HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+    ),
+    (
+        "another version",
+        "HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+    ),
+    (
+        "an old version",
+        "HTTP/0.9 200 OK\r\nContent-Length: 0\r\n\r\n",
+    ),
+    (
+        "a short status",
+        "HTTP/1.1 20 OK\r\nContent-Length: 0\r\n\r\n",
+    ),
+    (
+        "a long status",
+        "HTTP/1.1 2000 OK\r\nContent-Length: 0\r\n\r\n",
+    ),
+    (
+        "a status that is none",
+        "HTTP/1.1 099 OK\r\nContent-Length: 0\r\n\r\n",
+    ),
+    (
+        "a status of letters",
+        "HTTP/1.1 abc OK\r\nContent-Length: 0\r\n\r\n",
+    ),
+    (
+        "a status with a sign",
+        "HTTP/1.1 +20 OK\r\nContent-Length: 0\r\n\r\n",
+    ),
+    (
+        "a field without a colon",
+        "HTTP/1.1 200 OK\r\nContent-Length 0\r\n\r\n",
+    ),
+    (
+        "a blank before a colon",
+        "HTTP/1.1 200 OK\r\nContent-Length : 0\r\n\r\n",
+    ),
+    (
+        "a NUL in a value",
+        "HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 0\r\n\r\n",
+    ),
+    (
+        "a folded line",
+        "HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 0\r\n\r\n",
+    ),
+    (
+        "two lengths",
+        "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nContent-Length: 4\r\n\r\nbody",
+    ),
+    (
+        "a list of lengths",
+        "HTTP/1.1 200 OK\r\nContent-Length: 0, 4\r\n\r\nbody",
+    ),
+    (
+        "a negative length",
+        "HTTP/1.1 200 OK\r\nContent-Length: -4\r\n\r\nbody",
+    ),
+    (
+        "a length with a sign",
+        "HTTP/1.1 200 OK\r\nContent-Length: +4\r\n\r\nbody",
+    ),
+    (
+        "a length beyond counting",
+        "HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551616\r\n\r\nbody",
+    ),
+    (
+        "a length in hex",
+        "HTTP/1.1 200 OK\r\nContent-Length: 0x4\r\n\r\nbody",
+    ),
+    (
+        "a chunk without a size",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nbody\r\n0\r\n\r\n",
+    ),
+    (
+        "a chunk of negative size",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-4\r\nbody\r\n0\r\n\r\n",
+    ),
+    (
+        "a chunk beyond counting",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000004\r\nbody\r\n0\r\n\r\n",
+    ),
+    (
+        "a chunk that is longer",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nbody\r\n0\r\n\r\n",
+    ),
+    (
+        "a chunk that is shorter",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbody\r\n0\r\n\r\n",
+    ),
+    (
+        "an empty chunk size",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\r\nbody\r\n0\r\n\r\n",
+    ),
+    (
+        "a switch that nobody asked for",
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+    ),
+];
+
+#[tokio::test]
+async fn row_48_what_is_no_answer_is_never_passed_on_as_one() {
+    let long = format!(
+        "HTTP/1.1 200 OK\r\nX: {}\r\nContent-Length: 0\r\n\r\n",
+        "x".repeat(300_000)
+    );
+    let many = format!(
+        "HTTP/1.1 200 OK\r\n{}Content-Length: 0\r\n\r\n",
+        "X: x\r\n".repeat(101)
+    );
+    let line = format!(
+        "HTTP/1.1 200 {}\r\nContent-Length: 0\r\n\r\n",
+        "x".repeat(300_000)
+    );
+    let mut scripts: Vec<(&str, String)> = NONSENSE
+        .iter()
+        .map(|(what, bytes)| (*what, (*bytes).to_owned()))
+        .collect();
+    scripts.extend([
+        ("a field too long", long),
+        ("too many fields", many),
+        ("a reason too long", line),
+    ]);
+    let pki = Pki::new();
+    let tls = pki.server_config(&["http/1.1"]);
+    let answers: Vec<String> = scripts.iter().map(|(_, bytes)| bytes.clone()).collect();
+    let upstream = Scripted::start(Some(tls), move |_, mut wire| {
+        let answers = answers.clone();
+        async move {
+            while let Some(head) = request(&mut wire).await {
+                let path = head.split(' ').nth(1).expect("a path");
+                match path.trim_start_matches('/').parse::<usize>() {
+                    Ok(n) => return say(&mut wire, &answers[n]).await,
+                    Err(_) => {
+                        say(
+                            &mut wire,
+                            "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine",
+                        )
+                        .await
+                    }
+                }
+            }
+        }
+    })
+    .await;
+    let routes = format!(
+        "routes: [{{host: api.test, connect_to: {}}}]\n",
+        upstream.addr()
+    );
+    let sidecar = Sidecar::with_routes(&pki, routes).start().await;
+    let agent = Agent::of(&sidecar);
+    let mut client = Client::open(&agent, Http::Two, "api.test").await;
+    let mut wrong = Vec::new();
+    for (n, (what, _)) in scripts.iter().enumerate() {
+        let get = |path: String| Request::get(path).body(text_body("")).expect("a request");
+        if let Ok(answer) = client.start(get(format!("/{n}"))).await {
+            let (head, body) = answer.into_parts();
+            let body = within("end of the answer", body.collect()).await;
+            let is_ours = head.status == 502 && head.headers.contains_key("x-egress-error");
+            if !is_ours && body.is_ok() {
+                wrong.push(format!("{what}: {head:?} {body:?}"));
+            }
+        }
+        let line = sidecar.logged(&format!("\"path\":\"/{n}\"")).await;
+        if !line.contains("\"code\":\"upstream_protocol\"") && !line.contains("upstream_broke_off")
+        {
+            wrong.push(format!("{what}: {line}"));
+        }
+        // The next one gets its own answer, and not the rest of this one.
+        match client.start(get("/fine".into())).await {
+            Ok(answer) => assert_eq!(Whole::of(answer).await.body, "fine", "{what}"),
+            Err(error) => {
+                wrong.push(format!("{what}: the agent's connection: {error}"));
+                client = Client::open(&agent, Http::Two, "api.test").await;
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Interim answers may come in any number (RFC 9110, section 15.2); the deadline for the answer goes on beside them.
+#[tokio::test]
+async fn row_48_interim_answers_without_end_are_a_timeout() {
+    let pki = Pki::new();
+    let tls = pki.server_config(&["http/1.1"]);
+    let upstream = Scripted::start(Some(tls), |_, mut wire| async move {
+        if request(&mut wire).await.is_none() {
+            return;
+        }
+        let hint = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n".repeat(10);
+        while wire.write_all(hint.as_bytes()).await.is_ok() {}
+    })
+    .await;
+    let routes = format!(
+        "routes: [{{host: api.test, connect_to: {}}}]\n",
+        upstream.addr()
+    );
+    let sidecar = Sidecar::with_routes(&pki, routes)
+        .arg("--answer-timeout=1")
+        .start()
+        .await;
+    let refusal = Agent::of(&sidecar).get("https://api.test/").await;
+    refusal.assert_refused(504, "upstream_timeout");
+    sidecar.logged("\"code\":\"upstream_timeout\"").await;
+}
