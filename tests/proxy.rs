@@ -13,7 +13,7 @@ mod passthrough;
 mod paths;
 mod pooling;
 mod protocols;
-mod refusals;
+pub(crate) mod refusals;
 mod reloading;
 mod routes_file;
 mod slots;

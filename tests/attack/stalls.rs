@@ -65,7 +65,9 @@ async fn row_48_an_upstream_that_stands_still_at_any_stage_is_given_up() {
         ("head.test", head.addr(), ""),
     ];
     let route = |host: &str, addr: std::net::SocketAddr| {
-        format!("- {{host: {host}, auth_scheme: Bearer, token_env: EGRESS_TOKEN_0, connect_to: '{addr}'}}\n")
+        format!(
+            "- {{host: {host}, auth_scheme: Bearer, token_env: EGRESS_TOKEN_0, connect_to: '{addr}'}}\n"
+        )
     };
     let mut routes = route("body.test", body.addr()) + &route("fine.test", fine.addr());
     routes.extend(stages.iter().map(|(host, addr, _)| route(host, *addr)));
@@ -83,7 +85,9 @@ async fn row_48_an_upstream_that_stands_still_at_any_stage_is_given_up() {
     let given_up = stages.iter().map(|(host, _, detail)| async move {
         let refusal = agent.get(&format!("https://{host}/")).await;
         refusal.assert_refused(504, "upstream_timeout");
-        let line = sidecar.logged(&format!("\"host\":\"{host}:443\"")).await;
+        let line = sidecar
+            .logged(&format!("\"method\":\"GET\",\"host\":\"{host}:443\""))
+            .await;
         assert!(line.contains("\"code\":\"upstream_timeout\""), "{line}");
         assert!(line.contains(detail), "{line}");
     });
@@ -94,7 +98,9 @@ async fn row_48_an_upstream_that_stands_still_at_any_stage_is_given_up() {
         assert_eq!(answer.status(), 200);
         let body = within("end of the answer", answer.into_body().collect()).await;
         assert!(body.is_err(), "it ended as if whole");
-        let line = sidecar.logged("\"host\":\"body.test:443\"").await;
+        let line = sidecar
+            .logged("\"method\":\"GET\",\"host\":\"body.test:443\"")
+            .await;
         assert!(line.contains("\"verdict\":\"failed\""), "{line}");
         assert!(line.contains("no byte came for too long"), "{line}");
     };
@@ -142,10 +148,13 @@ async fn row_48_a_resolver_that_fails_in_any_way_is_told_and_others_are_served()
         let refusal = agent.get(&format!("https://{host}.test/")).await;
         refusal.assert_refused(502, "upstream_unresolved");
         let line = sidecar
-            .logged(&format!("\"host\":\"{host}.test:443\""))
+            .logged(&format!("\"method\":\"GET\",\"host\":\"{host}.test:443\""))
             .await;
         assert!(line.contains("\"code\":\"upstream_unresolved\""), "{line}");
-        assert!(line.contains("\"detail\":\"failed to lookup address"), "{line}");
+        assert!(
+            line.contains("\"detail\":\"failed to lookup address"),
+            "{line}"
+        );
     }))
     .await;
     assert_eq!(upstream.connections(), 0);
@@ -200,7 +209,11 @@ async fn row_48_a_resolver_that_hangs_holds_up_nothing_but_its_own_names() {
         assert_eq!(resolver.names(), 64, "no more wait at once");
     };
     tokio::join!(join_all(hanging), beside);
-    let sent: Vec<_> = upstream.seen().iter().map(|seen| seen.all("authorization").concat()).collect();
+    let sent: Vec<_> = upstream
+        .seen()
+        .iter()
+        .map(|seen| seen.all("authorization").concat())
+        .collect();
     assert_eq!(sent, ["Bearer first-value", "Bearer second-value"]);
     rig.logged_times("no connection in time", 100).await;
     // Threads that still wait for the resolver do not keep the process.
@@ -222,7 +235,10 @@ async fn row_48_an_upstream_that_hangs_up_at_once_is_a_502() {
         crate::harness::scripted::reset(wire);
     })
     .await;
-    let routes = format!("routes: [{{host: api.test, connect_to: {}}}]\n", rude.addr());
+    let routes = format!(
+        "routes: [{{host: api.test, connect_to: {}}}]\n",
+        rude.addr()
+    );
     let sidecar = Sidecar::with_routes(&pki, routes).start().await;
     let refusal = Agent::of(&sidecar).get("https://api.test/").await;
     refusal.assert_refused(502, "upstream_tls");

@@ -45,6 +45,7 @@ impl Sidecar {
             under: Vec::new(),
             ca_dir: None,
             admin: None,
+            log_format: Some("json"),
         }
     }
 
@@ -184,12 +185,20 @@ pub(crate) struct Builder {
     under: Vec<String>,
     ca_dir: Option<PathBuf>,
     admin: Option<String>,
+    /// The binary's own choice where there is none.
+    log_format: Option<&'static str>,
 }
 
 impl Builder {
     /// Starts it in a network of the test's own.
     pub(crate) fn within(mut self, network: &Network) -> Self {
         self.under.extend(network.enter());
+        self
+    }
+
+    /// Logs as it does for people.
+    pub(crate) fn log_as_text(mut self) -> Self {
+        self.log_format = None;
         self
     }
 
@@ -306,14 +315,11 @@ impl Builder {
             .args(&self.under)
             .args([EGRESS, "serve", "--routes"])
             .arg(routes)
-            .args([
-                "--listen",
-                "127.0.0.1:0",
-                "--ready-fd",
-                "3",
-                "--log-format",
-                "json",
-            ])
+            .args(["--listen", "127.0.0.1:0", "--ready-fd", "3"])
+            .args(
+                self.log_format
+                    .map(|format| format!("--log-format={format}")),
+            )
             .arg("--ca-dir")
             .arg(self.ca_dir.clone().unwrap_or_else(|| dir.join("ca")))
             .arg("--upstream-ca")

@@ -111,7 +111,7 @@ async fn until(rig: &Rig, what: &str, wanted: impl Fn(&Answer) -> bool) -> Answe
 }
 
 /// An unsigned token with this expiry.
-pub(super) fn jwt(exp: u64) -> String {
+pub(crate) fn jwt(exp: u64) -> String {
     let part = |text: String| BASE64_URL_SAFE_NO_PAD.encode(text);
     format!(
         "{}.{}.c2ln",
