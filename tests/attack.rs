@@ -14,6 +14,7 @@ mod http2;
 mod hyper;
 mod identity;
 mod network;
+mod nonsense;
 mod paths;
 mod pooling;
 mod reload;

@@ -83,7 +83,7 @@ async fn row_37_no_other_user_can_open_a_key_at_any_moment_of_its_life() {
     within("the thief", reading)
         .await
         .expect("it says that it is ready");
-    for _ in 0..40 {
+    for _ in 0..20 {
         let line = format!(
             "umask 0 && exec {EGRESS} ca init --renew --no-name-constraints --ca-dir \"$1\""
         );
@@ -183,18 +183,14 @@ async fn row_38_every_client_refuses_what_a_stolen_key_signs_for_another_host() 
             .await
     };
     let own = serving("api.test").await;
-    let below = serving("a.api.test").await;
     let foreign = [
         ("foreign.test", serving("foreign.test").await),
         ("evilapi.test", serving("evilapi.test").await),
-        ("api.test.evil", serving("api.test.evil").await),
         ("127.0.0.1", serving("127.0.0.1").await),
     ];
     for client in CLIENTS {
-        for (host, server) in [("api.test", &own), ("a.api.test", &below)] {
-            let done = client.connect(&root, host, server.addr()).await;
-            assert_eq!(done.code, Some(0), "{}: {host}: {done:?}", client.name);
-        }
+        let done = client.connect(&root, "api.test", own.addr()).await;
+        assert_eq!(done.code, Some(0), "{}: {done:?}", client.name);
         for (host, server) in &foreign {
             let done = client.connect(&root, host, server.addr()).await;
             assert_ne!(done.code, Some(0), "{}: {host}: {done:?}", client.name);

@@ -252,8 +252,15 @@ async fn row_48_a_sidecar_that_is_killed_comes_back_with_its_ca() {
 async fn row_48_an_init_that_is_killed_at_any_moment_leaves_nothing_that_is_open_or_beyond_repair()
 {
     use std::os::unix::fs::PermissionsExt as _;
-    let mut outcomes = std::collections::BTreeMap::new();
-    for turn in 0..40_u32 {
+    let moments = [
+        "",
+        "ca",
+        "ca/.ca-key.pem.new",
+        "ca/.ca-cert.pem.new",
+        "ca/ca-key.pem",
+        "ca/ca-cert.pem",
+    ];
+    for moment in moments.iter().cycle().take(24) {
         let dir = tempfile::tempdir().expect("a directory");
         let ca = dir.path().join("ca");
         let init = |more: &[&str]| {
@@ -268,12 +275,8 @@ async fn row_48_an_init_that_is_killed_at_any_moment_leaves_nothing_that_is_open
             .stderr(std::process::Stdio::null())
             .spawn()
             .expect("the binary runs");
-        // The moments are what the machine makes of them: later with each turn, by work and not by the clock.
-        for _ in 0..turn {
-            _ = fs::read_dir(dir.path()).map(Iterator::count);
-            _ = fs::metadata(ca.join("ca-key.pem"));
-            tokio::time::sleep(std::time::Duration::from_micros(200)).await;
-        }
+        // As soon as it is there, or was: some are there for microseconds.
+        while !dir.path().join(moment).exists() && child.try_wait().expect("a child").is_none() {}
         _ = child.start_kill();
         within("end of the command", child.wait())
             .await
@@ -298,19 +301,8 @@ async fn row_48_an_init_that_is_killed_at_any_moment_leaves_nothing_that_is_open
                 assert_eq!(mended.code, Some(0), "{mended:?}");
             }
         }
-        *outcomes
-            .entry(
-                next.stdout
-                    .split_whitespace()
-                    .next()
-                    .unwrap_or("refused")
-                    .to_owned(),
-            )
-            .or_insert(0) += 1;
         assert_eq!(fs::read_dir(&ca).expect("a directory").count(), 2);
     }
-    assert!(outcomes.values().sum::<u32>() == 40, "{outcomes:?}");
-    println!("{outcomes:?}");
 }
 
 #[tokio::test]

@@ -324,6 +324,7 @@ async fn row_41_no_byte_of_an_agent_or_an_upstream_writes_a_line_or_to_a_termina
             let mut stream = agent.raw().await;
             _ = crate::harness::agent::exchange(&mut stream, outer.as_bytes()).await;
         }
+        drop(http2);
         let (status, log) = sidecar.terminate().await;
         assert_eq!(status.code(), Some(0), "{log}");
         assert!(

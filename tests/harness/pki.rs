@@ -78,13 +78,6 @@ impl Pki {
     }
 }
 
-/// A TLS server whose certificate nobody signed but itself.
-pub(crate) fn self_signed(params: &CertificateParams, alpn: &[&str]) -> Arc<ServerConfig> {
-    let key = KeyPair::generate().expect("a key pair");
-    let cert = params.self_signed(&key).expect("a self-signed leaf");
-    server_config(Arc::new(Always(Arc::new(certified(&cert, &key)))), alpn)
-}
-
 /// A TLS server that shows these certificates, whoever signed them, and signs with this key, whose ever it is.
 pub(crate) fn showing(chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> Arc<ServerConfig> {
     let certified = CertifiedKey::new(chain, signer(key));

@@ -11,18 +11,6 @@ use crate::harness::within;
 const REAL: &str = "real-token-of-the-host-2f6b";
 
 #[tokio::test]
-async fn a_missing_slot_is_named_and_nothing_starts() {
-    let routes = "routes:\n  - {host: api.test, auth_scheme: Bearer, token_env: EGRESS_TOKEN_7}\n";
-    let Err(failure) = Sidecar::with_routes(&Pki::new(), routes).try_start().await else {
-        panic!("it started without its slot");
-    };
-    assert_eq!(failure.status.code(), Some(2), "{failure:?}");
-    for part in ["EGRESS_TOKEN_7", "api.test"] {
-        assert!(failure.log.contains(part), "{failure:?}");
-    }
-}
-
-#[tokio::test]
 async fn a_file_without_routes_denies_everything() {
     let sidecar = Sidecar::with_routes(&Pki::new(), "routes: []\n")
         .start()

@@ -64,40 +64,6 @@ async fn a_credential_that_expires_while_running_is_not_sent_any_more() {
     );
 }
 
-#[tokio::test]
-async fn a_slot_file_that_goes_is_missed_and_one_that_comes_back_is_used() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let file = dir.path().join("token");
-    fs::write(&file, "first-value-of-the-file\n").expect("a file");
-    let path = file.display().to_string();
-    let routes = ROUTES.replace("EGRESS_TOKEN_0", "EGRESS_TOKEN_5");
-    let rig = Rig::with(&routes, |builder| builder.env("EGRESS_TOKEN_5_FILE", &path)).await;
-    rig.agent.get("https://api.test/v1/x").await.assert_served();
-    assert_eq!(
-        rig.upstream.only().all("authorization"),
-        ["Bearer first-value-of-the-file"]
-    );
-
-    fs::remove_file(&file).expect("the file goes");
-    let refusal = until(&rig, "refusal", |answer| answer.status != 200).await;
-    refusal.assert_refused(400, "credential_missing");
-    assert!(!format!("{refusal:?}").contains(&path), "{refusal:?}");
-    let served = rig.upstream.seen().len();
-    rig.agent
-        .get("https://api.test/v1/x")
-        .await
-        .assert_refused(400, "credential_missing");
-    assert_eq!(rig.upstream.seen().len(), served);
-
-    fs::write(&file, "second-value-of-the-file").expect("a file");
-    until(&rig, "the new value", |answer| answer.status == 200).await;
-    let last = rig.upstream.seen().pop().expect("a request");
-    assert_eq!(
-        last.all("authorization"),
-        ["Bearer second-value-of-the-file"]
-    );
-}
-
 async fn until(rig: &Rig, what: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
     within(what, async {
         loop {

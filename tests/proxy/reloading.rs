@@ -3,15 +3,12 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::Request;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
-use crate::harness::agent::{exchange, read_until, send_http2};
+use crate::harness::agent::{exchange, read_until};
 use crate::harness::command::{self, Done};
 use crate::harness::pki::Pki;
 use crate::harness::raw_http2::RawHttp2;
@@ -179,70 +176,6 @@ async fn a_request_in_an_open_tunnel_is_decided_under_the_new_policy() {
             .starts_with("HTTP/1.1 200 ")
     );
     assert_eq!(rig.upstream.at("/a").len(), 1);
-}
-
-#[tokio::test]
-async fn no_permitted_request_fails_under_a_reload_every_tenth_of_a_second() {
-    let rig = Rig::new(ROUTES).await;
-    let (over, count) = (AtomicBool::new(false), AtomicU64::new(0));
-    let fresh = async {
-        while !over.load(Ordering::Relaxed) {
-            rig.agent
-                .get("https://api.test/fresh")
-                .await
-                .assert_served();
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-    };
-    let kept = async {
-        let mut http1 = rig.agent.http1("api.test:443", "api.test").await;
-        while !over.load(Ordering::Relaxed) {
-            let request = Request::post("https://api.test/kept")
-                .body(Bytes::from_static(b"body"))
-                .expect("a request");
-            crate::harness::agent::send_http1(&mut http1, request)
-                .await
-                .assert_served();
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-    };
-    let streams = async {
-        let mut http2 = rig.agent.http2("api.test:443", "api.test").await;
-        while !over.load(Ordering::Relaxed) {
-            let request = Request::post("https://api.test/streams")
-                .body(Bytes::from_static(b"body"))
-                .expect("a request");
-            send_http2(&mut http2, request).await.assert_served();
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-    };
-    let reloading = async {
-        let mut pace = tokio::time::interval(Duration::from_millis(100));
-        for round in 0..30 {
-            pace.tick().await;
-            // Another route comes and goes; every third time the route in use is itself another one.
-            let routes = if round % 2 == 0 { ROUTES } else { LESS };
-            let routes = routes.replace(
-                "api.test,",
-                &format!("api.test, description: 'round {}',", round / 3),
-            );
-            rig.sidecar.write_routes(&file(&routes, &rig.upstream));
-            rig.sidecar.sighup();
-        }
-        over.store(true, Ordering::Relaxed);
-    };
-    tokio::join!(fresh, kept, streams, reloading);
-    let reloads = rig.sidecar.status().await["counters"]["reloads"]
-        .as_u64()
-        .expect("a counter");
-    assert!(reloads > 20, "{reloads}");
-    let count = count.load(Ordering::Relaxed);
-    assert!(count > 50, "{count}");
-    assert_eq!(
-        rig.upstream.seen().len() as u64,
-        count,
-        "nothing was sent twice"
-    );
 }
 
 #[tokio::test]

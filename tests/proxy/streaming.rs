@@ -3,8 +3,6 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,7 +21,7 @@ use tokio::time::timeout;
 
 use crate::harness::agent::{Agent, read_until};
 use crate::harness::pki::Pki;
-use crate::harness::scripted::{Scripted, Wire, request, rest, say};
+use crate::harness::scripted::{Scripted, request, rest, say};
 use crate::harness::sidecar::Sidecar;
 use crate::harness::upstream::{Body, Call, event_stream, text, text_body};
 use crate::harness::versions::{Client, Http, PAIRS, Versions, Whole};
@@ -117,78 +115,6 @@ async fn an_answer_that_stalls_is_ended() {
     }
     let detail = "no byte came for too long";
     world.sidecar.logged_times(detail, PAIRS.len()).await;
-}
-
-#[tokio::test]
-async fn an_answer_that_breaks_off_is_never_taken_for_a_whole_one() {
-    type Script = (&'static str, &'static str);
-    let scripts: [Script; 5] = [
-        (
-            "shorter",
-            "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort",
-        ),
-        (
-            "half a chunk",
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64\r\nhalf",
-        ),
-        (
-            "no last chunk",
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
-        ),
-        (
-            "no chunk size",
-            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\n",
-        ),
-        (
-            "reset",
-            "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nreset",
-        ),
-    ];
-    let pki = Pki::new();
-    let turn = Arc::new(AtomicU64::new(0));
-    let next = turn.clone();
-    let upstream = Scripted::start(
-        Some(pki.server_config(&["http/1.1"])),
-        move |_, mut wire: Wire| {
-            let next = next.clone();
-            async move {
-                let Some(head) = request(&mut wire).await else {
-                    return;
-                };
-                if head.starts_with("GET /fine ") {
-                    return say(&mut wire, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
-                }
-                let turn = next.fetch_add(1, Ordering::SeqCst) as usize % scripts.len();
-                let (name, answer) = scripts[turn];
-                say(&mut wire, answer).await;
-                if name == "reset" {
-                    reset(wire);
-                }
-            }
-        },
-    )
-    .await;
-    let sidecar = sidecar(&pki, upstream.addr(), &[]).await;
-    let agent = Agent::of(&sidecar);
-    for http in [Http::One, Http::Two] {
-        for (name, _) in scripts {
-            let mut client = Client::open(&agent, http, "api.test").await;
-            let answer = client.start(get("/lie")).await;
-            if let Ok(answer) = answer {
-                // A reset can overtake the head, and is then a 502 of ours.
-                let is_ours = answer.status() == 502;
-                let body = within("end of the answer", answer.into_body().collect()).await;
-                assert!(
-                    body.is_err() || is_ours,
-                    "{http:?} {name}: it ended as if whole"
-                );
-            }
-            let mut client = Client::open(&agent, http, "api.test").await;
-            assert_eq!(client.send(get("/fine")).await.status(), 200, "{name}");
-        }
-    }
-    let lies = 2 * scripts.len();
-    sidecar.logged_times("\"verdict\":\"failed\"", lies).await;
 }
 
 #[tokio::test]
@@ -633,16 +559,6 @@ fn get(path: &str) -> Request<Body> {
 
 fn post(path: &str, body: Body) -> Request<Body> {
     Request::post(path).body(body).expect("a request")
-}
-
-/// Closes with a reset instead of an end.
-fn reset(wire: Wire) {
-    let Wire::Right(stream) = wire else { return };
-    let (tcp, _) = stream.into_inner();
-    let socket = socket2::SockRef::from(&tcp);
-    socket
-        .set_linger(Some(Duration::ZERO))
-        .expect("an open socket");
 }
 
 /// Tells when it is dropped.

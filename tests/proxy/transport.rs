@@ -1,9 +1,8 @@
-//! The way of the bytes: both HTTP versions on both sides, upstream certificates, and heads that must not pass.
+//! The way of the bytes: both HTTP versions on both sides, and heads that must not pass.
 
 use bytes::Bytes;
 use http::{Request, Version};
 use http_body_util::BodyExt;
-use rcgen::CertificateParams;
 use tokio::io::AsyncWriteExt;
 
 use crate::harness::agent::{Agent, exchange, read_until, send_http2};
@@ -12,32 +11,6 @@ use crate::harness::sidecar::Sidecar;
 use crate::harness::upstream::{self, Upstream};
 
 const REAL: &str = "real-token-of-the-host-d07c";
-
-#[tokio::test]
-async fn an_upstream_with_another_hosts_certificate_gets_no_credential() {
-    let pki = Pki::new();
-    let params = CertificateParams::new(vec!["other.test".to_owned()]).expect("a DNS name");
-    let upstream = Upstream::with_tls(pki.server_config_with(&params, &["h2", "http/1.1"]));
-    let upstream = upstream
-        .start(async |_call| upstream::text(200, "never"))
-        .await;
-    let sidecar = sidecar(&pki, &upstream, "").await;
-    let answer = Agent::of(&sidecar).get("https://api.test/").await;
-    assert_eq!(answer.status, 502, "{}", answer.text());
-    assert!(upstream.seen().is_empty());
-    assert!(upstream.connections() > 0, "it was dialled");
-}
-
-#[tokio::test]
-async fn an_upstream_with_an_unknown_issuer_gets_no_credential() {
-    let upstream = Upstream::tls(&Pki::new())
-        .start(async |_call| upstream::text(200, "never"))
-        .await;
-    let sidecar = sidecar(&Pki::new(), &upstream, "").await;
-    let answer = Agent::of(&sidecar).get("https://api.test/").await;
-    assert_eq!(answer.status, 502, "{}", answer.text());
-    assert!(upstream.seen().is_empty());
-}
 
 #[tokio::test]
 async fn http2_is_spoken_on_both_sides() {
