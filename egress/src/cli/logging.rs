@@ -133,7 +133,7 @@ fn fill(output: &mut impl Write, bytes: &[u8]) -> usize {
     written
 }
 
-/// Takes one record. It never fails: of an error, tracing-subscriber would tell on standard error too, and panic.
+/// Takes one record. It never fails: tracing-subscriber would drop an error without a word.
 struct Pen(Arc<Log>);
 
 impl Write for Pen {
