@@ -4,7 +4,7 @@
 use http::Request;
 use tokio::net::TcpListener;
 
-use crate::harness::agent::{Agent, exchange};
+use crate::harness::agent::Agent;
 use crate::harness::pki::Pki;
 use crate::harness::scripted::{Scripted, request, say};
 use crate::harness::sidecar::Sidecar;

@@ -244,7 +244,7 @@ mod tests {
         let mut map = headers(&[("x-mine", "1"), ("accept", "*/*")]);
         let connection = HeaderValue::from_bytes(b"\xc3\xa9, x-mine").unwrap();
         map.insert("connection", connection);
-        strip(&mut map, None);
+        strip(&mut map, None, &Cookies::All);
         assert_eq!(map, headers(&[("accept", "*/*")]));
     }
 
