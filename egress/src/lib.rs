@@ -8,15 +8,16 @@
 //! 2. [`addr`]: classes of IP addresses.
 //! 3. [`file`]: files that a running sidecar reads.
 //! 4. [`confine`]: what the process gives up before it listens.
-//! 5. [`credential`]: secrets and slots. Below the routes, because a route names a slot and not the other way round.
-//! 6. [`route`]: routes, and the decision about a request.
-//! 7. [`policy`]: routes and slots, checked as a whole.
-//! 8. [`config`]: the operator's files, read into a policy.
-//! 9. [`launch`]: agents and what they are given, up to the sidecar's start.
-//! 10. [`audit`]: what is kept of each request.
-//! 11. [`proxy`]: the data path.
-//! 12. [`admin`]: the operator's socket.
-//! 13. [`cli`]: the commands.
+//! 5. [`redact`]: the forms of a secret, and how they are masked in a stream of bytes.
+//! 6. [`credential`]: secrets and slots. Below the routes, because a route names a slot and not the other way round.
+//! 7. [`route`]: routes, and the decision about a request.
+//! 8. [`policy`]: routes and slots, checked as a whole.
+//! 9. [`config`]: the operator's files, read into a policy.
+//! 10. [`launch`]: agents and what they are given, up to the sidecar's start.
+//! 11. [`audit`]: what is kept of each request.
+//! 12. [`proxy`]: the data path.
+//! 13. [`admin`]: the operator's socket.
+//! 14. [`cli`]: the commands.
 //!
 //! The way of one request is told in `docs/architecture.md`.
 
@@ -32,4 +33,5 @@ pub mod launch;
 pub mod os;
 pub mod policy;
 pub mod proxy;
+pub mod redact;
 pub mod route;
