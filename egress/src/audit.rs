@@ -87,6 +87,7 @@ impl Audit {
             head_after: None,
             received: Arc::default(),
             sent: 0,
+            masked: Arc::default(),
         }
     }
 
@@ -166,6 +167,7 @@ pub struct Record {
     head_after: Option<Duration>,
     received: Arc<AtomicU64>,
     sent: u64,
+    masked: Arc<AtomicU64>,
 }
 
 impl Record {
@@ -236,6 +238,24 @@ impl Record {
         self.sent += bytes;
     }
 
+    /// Tells the operator which endpoint says credentials back.
+    fn note_masked(&mut self) {
+        let echo = match self.masked.load(Ordering::Relaxed) {
+            0 => return,
+            1 => "the answer repeated the credential; 1 place was masked".into(),
+            places => format!("the answer repeated the credential; {places} places were masked"),
+        };
+        self.detail = Some(match self.detail.take() {
+            Some(detail) => format!("{detail}; {echo}"),
+            None => echo,
+        });
+    }
+
+    /// The counter of the places at which the answer repeated the credential.
+    pub fn masked(&self) -> &Arc<AtomicU64> {
+        &self.masked
+    }
+
     /// The counter of the request's body bytes.
     pub fn received(&self) -> &Arc<AtomicU64> {
         &self.received
@@ -244,6 +264,7 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        self.note_masked();
         let counters = &self.audit.counters;
         counters.requests.fetch_add(1, Ordering::Relaxed);
         // HTTP/2 bounds a method by nothing but its head. None that anybody uses is longer.

@@ -13,6 +13,7 @@ pub mod dns;
 pub mod gate;
 pub mod headers;
 pub mod limits;
+pub mod redact;
 pub mod reject;
 pub mod socket;
 pub mod steer;
@@ -33,7 +34,7 @@ use http::header::{CONNECTION, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use rustls::ServerConfig;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
 pub use self::listen::{Entrance, Listener, serve};
@@ -43,6 +44,7 @@ use self::access::Access;
 use self::body::{Download, Upload};
 use self::connection::Connection;
 use self::limits::Limits;
+use self::redact::Redaction;
 use self::reject::{Cause, Reject};
 use self::upstream::Upstream;
 use crate::audit::{Audit, Record, Verdict};
@@ -67,6 +69,8 @@ pub struct State {
     pub audit: Arc<Audit>,
     /// Deadlines and caps.
     pub limits: Limits,
+    /// A permit for each compressed answer that may be read at once.
+    pub decoders: Arc<Semaphore>,
     /// Tells connections that the policy changed, or that the sidecar is stopping.
     pub epoch: watch::Sender<Epoch>,
     /// Connections and tunnels, to be waited for at the end.
@@ -193,18 +197,19 @@ async fn relay(
     let rule = &permit.route().rule;
     let injection = rule.injection.as_ref();
     headers::strip(&mut head.headers, injection, &rule.cookies);
-    let mut generation = None;
+    let (mut generation, mut redaction) = (None, Redaction::default());
     if let Some(injection) = injection {
         let lease = policy
             .lease(injection, SystemTime::now())
             .map_err(|gone| Reject::from(gone).at(&origin))?;
         headers::inject(&mut head.headers, injection, lease.secret())?;
         generation = Some(lease.generation());
+        redaction = Redaction::of(&permit.route().rule, &lease, &mut head, noted.masked());
     }
     let lasting = Lasting::new(&permit, generation);
 
     if kind == Kind::WebSocket {
-        return upgrade::open(connection, &permit, lasting, head, record).await;
+        return upgrade::open(connection, &permit, lasting, head, &redaction, record).await;
     }
     let upload = Upload::new(body, noted.received().clone(), state.limits.body_idle);
     let (answer, checkin) = state.upstream.send(&permit, lasting, head, upload).await?;
@@ -215,9 +220,18 @@ async fn relay(
             .because("a 101 that nobody asked for"));
     }
     let trailers = headers::strip_answer(&mut head.headers, &rule.cookies);
+    let rewriter = redaction
+        .rewrite(permit.target().method(), &mut head, &state.decoders)
+        .map_err(|reject| reject.at(&origin))?;
     noted.answered(Verdict::Allowed, "ok", head.status.as_u16());
     Ok(Response::from_parts(
         head,
-        Download::relayed(body, trailers, state.limits.body_idle, Some(checkin)),
+        Download::relayed(
+            body,
+            trailers,
+            state.limits.body_idle,
+            Some(checkin),
+            rewriter,
+        ),
     ))
 }

@@ -27,9 +27,9 @@ pub struct Pattern {
     /// Every gram that begins in the first `stride` bytes of a form: gram, form and offset in one number, in order.
     grams: Zeroizing<Vec<u64>>,
     /// A bit for each hash of a gram.
-    filter: Zeroizing<Vec<u64>>,
+    filter: Box<Zeroizing<[u64; WORDS]>>,
     /// Whether a form begins with this byte.
-    firsts: Zeroizing<[bool; 256]>,
+    firsts: Box<Zeroizing<[bool; 256]>>,
 }
 
 impl Pattern {
@@ -45,8 +45,8 @@ impl Pattern {
         let window = shortest.min(MAX_WINDOW);
         let stride = window - GRAM + 1;
         let mut grams = Zeroizing::new(Vec::with_capacity(forms.len() * stride));
-        let mut filter = Zeroizing::new(vec![0; WORDS]);
-        let mut firsts = Zeroizing::new([false; 256]);
+        let mut filter = Box::new(Zeroizing::new([0; WORDS]));
+        let mut firsts = Box::new(Zeroizing::new([false; 256]));
         for (number, form) in forms.iter().enumerate() {
             for (offset, bytes) in form.bytes.windows(GRAM).take(stride).enumerate() {
                 let Some(gram) = gram_of(bytes) else { continue };
@@ -100,17 +100,16 @@ impl Pattern {
         let stride = self.window - GRAM + 1;
         for (number, piece) in text.chunks(stride).enumerate() {
             let Some(gram) = gram_of(piece) else { break };
-            let (word, bit) = place_of(gram);
-            if self.filter.get(word).is_some_and(|word| word & bit != 0) {
+            if self.may_have(gram) {
                 self.compare(text, number * stride, gram, found, &mut open);
             }
         }
         // An unfinished form that is shorter than the window may have no gram at a place that was looked at.
         let tail = text.len().saturating_sub(self.window - 1);
-        let last = text.iter().enumerate().take(open).skip(tail);
-        for (start, byte) in last {
+        for (start, byte) in text.iter().enumerate().take(open).skip(tail) {
             if self.firsts.get(usize::from(*byte)) == Some(&true)
                 && let Some(rest) = text.get(start..)
+                && gram_of(rest).is_none_or(|gram| self.may_have(gram))
                 && self.forms.iter().any(|form| form.bytes.starts_with(rest))
             {
                 open = start;
@@ -119,6 +118,11 @@ impl Pattern {
         }
         found.sort_unstable_by_key(|place| (place.start, place.end));
         open
+    }
+
+    fn may_have(&self, gram: u32) -> bool {
+        let (word, bit) = place_of(gram);
+        self.filter.get(word).is_some_and(|word| word & bit != 0)
     }
 
     /// Compares the forms that have a gram where the text has it.

@@ -47,7 +47,7 @@ use crate::proxy::dns::{Server, Socket};
 use crate::proxy::steer::preamble::Token;
 use crate::proxy::upstream::{Dialer, Roots, TlsClients, Upstream};
 use crate::proxy::{
-    self, Entrance, Epoch, Listener, Source, State, uncertifiable, warn_of_waivers,
+    self, Entrance, Epoch, Listener, Source, State, redact, uncertifiable, warn_of_waivers,
 };
 
 /// Runs the sidecar until it is told to stop.
@@ -218,6 +218,7 @@ fn state(
         access: Access::new(args.allow_client.clone(), logins),
         audit,
         limits,
+        decoders: redact::decoders(limits.decoders),
         epoch: watch::Sender::new(Epoch::default()),
         tasks: TaskTracker::new(),
         nothing: Arc::new(nothing().map_err(Failure::runtime)?),
@@ -297,6 +298,7 @@ fn announce(
         confinement = shown.join(", "),
         "ready",
     );
+    redact::warn_of_short_values(&policy);
     if let Some(mut ready) = ready {
         let certificate = BASE64_STANDARD.encode(state.issuer.root().certificate_der());
         lines.push_str(&format!("CA={certificate}\nREADY=1\n"));

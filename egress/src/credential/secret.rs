@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use zeroize::Zeroizing;
 
 /// A credential's text: no `Display`, no `Serialize`, a redacted `Debug`, wiped on drop.
@@ -18,6 +20,12 @@ impl Secret {
     /// what must look inside (a JWT's expiry).
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// What `Basic` makes of it and a user (RFC 7617, section 2), without the scheme's word.
+    pub fn basic(&self, user: &str) -> Zeroizing<String> {
+        let pair = Zeroizing::new(format!("{user}:{}", self.expose()));
+        Zeroizing::new(BASE64_STANDARD.encode(pair.as_bytes()))
     }
 }
 

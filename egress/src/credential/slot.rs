@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use super::environment::Environment;
 use super::{Secret, jwt};
 use crate::file::open_regular;
+use crate::redact::{Pattern, SHORTEST};
 
 /// The slots of a policy.
 #[derive(Debug, Default)]
@@ -92,7 +93,11 @@ struct Held {
     secret: Secret,
     expiry: Option<SystemTime>,
     generation: Generation,
+    patterns: Mutex<Vec<(User, Option<Arc<Pattern>>)>>,
 }
+
+/// The user beside whom a value is sent; `None` where it is sent by itself.
+type User = Option<Box<str>>;
 
 /// Where a slot's value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,6 +175,14 @@ impl Slot {
         }
     }
 
+    /// Whether the value is too short to be masked in answers; `None` where it has gone.
+    pub fn is_short(&self) -> Option<bool> {
+        match &**self.state.load() {
+            State::Held(held) => Some(held.secret.expose().len() < SHORTEST),
+            State::Gone(_) => None,
+        }
+    }
+
     /// Reads a file slot again, and takes over what was handed over since; a slot of the environment stays as it is.
     /// Blocking, and for one caller at a time.
     pub fn refresh(&self, environment: &Environment) -> Refreshed {
@@ -226,6 +239,7 @@ impl Held {
             secret,
             expiry,
             generation: Generation(NEXT.fetch_add(1, Ordering::Relaxed)),
+            patterns: Mutex::default(),
         })
     }
 
@@ -245,6 +259,23 @@ impl Lease {
     /// The value.
     pub fn secret(&self) -> &Secret {
         &self.0.secret
+    }
+
+    /// What finds the value, and what `Basic` makes of it beside a user, in an answer. It is made once for each user. `None`
+    /// for a value that is too short to be told from other text.
+    pub fn pattern(&self, user: Option<&str>) -> Option<Arc<Pattern>> {
+        let held = &*self.0;
+        let mut patterns = held.patterns.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = patterns.iter().find(|(made, _)| made.as_deref() == user);
+        if let Some((_, pattern)) = made {
+            return pattern.clone();
+        }
+        let basic = user.map(|user| held.secret.basic(user));
+        let sent = basic.as_deref().map(String::as_str);
+        let pattern = Pattern::new([held.secret.expose()].into_iter().chain(sent));
+        let pattern = pattern.map(Arc::new);
+        patterns.push((user.map(Box::from), pattern.clone()));
+        pattern
     }
 
     /// Which value it is.

@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::gate::fault::Fault;
+use super::redact::rewriter::Rewriter;
 use super::upstream::Checkin;
 use crate::audit::Record;
 
@@ -130,6 +131,9 @@ struct Relayed {
     trailers: Trailers,
     stall: Stall,
     checkin: Option<Checkin>,
+    rewriter: Option<Rewriter>,
+    /// Trailers that wait for what the rewriter holds.
+    late: Option<HeaderMap>,
 }
 
 /// Whether an answer's trailers pass.
@@ -155,18 +159,22 @@ impl Download {
         Self::text(Bytes::new())
     }
 
-    /// An upstream's body. `checkin` returns the connection to the pool once the body was read to its end.
+    /// An upstream's body, through a rewriter where there is one. `checkin` returns the connection to the pool once the body
+    /// was read to its end.
     pub fn relayed(
         incoming: Incoming,
         trailers: Trailers,
         patience: Duration,
         checkin: Option<Checkin>,
+        rewriter: Option<Rewriter>,
     ) -> Self {
         let mut relayed = Relayed {
             incoming,
             trailers,
             stall: Stall::new(patience),
             checkin,
+            rewriter,
+            late: None,
         };
         if relayed.incoming.is_end_stream() {
             relayed.finish();
@@ -211,14 +219,14 @@ impl Body for Download {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Ours(full) => full.is_end_stream(),
-            Content::Relayed(relayed) => relayed.incoming.is_end_stream(),
+            Content::Relayed(relayed) => relayed.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Ours(full) => full.size_hint(),
-            Content::Relayed(relayed) => relayed.incoming.size_hint(),
+            Content::Relayed(relayed) => relayed.size_hint(),
         }
     }
 }
@@ -229,10 +237,29 @@ impl Relayed {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
+            if let Some(rewriter) = &mut self.rewriter {
+                match rewriter.pull() {
+                    Ok(None) => {}
+                    Ok(Some(piece)) => return Poll::Ready(Some(Ok(Frame::data(piece)))),
+                    Err(corrupt) => {
+                        self.checkin = None;
+                        return Poll::Ready(Some(Err(corrupt.into())));
+                    }
+                }
+            }
+            if let Some(trailers) = self.late.take() {
+                return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+            }
+            if self.rewriter.as_ref().is_some_and(Rewriter::has_ended) {
+                return Poll::Ready(None);
+            }
             let polled = Pin::new(&mut self.incoming).poll_frame(cx);
             return Poll::Ready(match ready!(self.stall.watch(polled, cx))? {
                 None => {
                     self.finish();
+                    if self.rewriter.is_some() {
+                        continue;
+                    }
                     None
                 }
                 Some(Err(error)) => {
@@ -241,19 +268,28 @@ impl Relayed {
                 }
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
-                        if self.incoming.is_end_stream() {
+                        let is_last = self.incoming.is_end_stream();
+                        if let Some(rewriter) = &mut self.rewriter {
+                            rewriter.push(data);
+                            if is_last {
+                                self.finish();
+                            }
+                            continue;
+                        }
+                        if is_last {
                             self.finish();
                         }
                         Some(Ok(Frame::data(data)))
                     }
-                    Err(frame) => match frame
-                        .into_trailers()
-                        .ok()
-                        .and_then(|map| self.trailers.sift(map))
-                    {
-                        Some(trailers) => Some(Ok(Frame::trailers(trailers))),
-                        None => continue,
-                    },
+                    Err(frame) => {
+                        let trailers = frame.into_trailers().ok();
+                        self.late = trailers.and_then(|map| self.trailers.sift(map));
+                        if let (Some(rewriter), Some(late)) = (&self.rewriter, &mut self.late) {
+                            rewriter.mask_trailers(late);
+                        }
+                        self.finish();
+                        continue;
+                    }
                 },
             });
         }
@@ -262,6 +298,28 @@ impl Relayed {
     fn finish(&mut self) {
         if let Some(checkin) = self.checkin.take() {
             checkin.complete();
+        }
+        if let Some(rewriter) = &mut self.rewriter {
+            rewriter.finish();
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let has_ended = match &self.rewriter {
+            Some(rewriter) => rewriter.has_ended(),
+            None => self.incoming.is_end_stream(),
+        };
+        has_ended && self.late.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let hint = self.incoming.size_hint();
+        match (&self.rewriter, hint.exact()) {
+            (None, _) => hint,
+            (Some(rewriter), Some(rest)) if rewriter.keeps_length() => {
+                SizeHint::with_exact(rest + rewriter.held() as u64)
+            }
+            (Some(_), _) => SizeHint::default(),
         }
     }
 }

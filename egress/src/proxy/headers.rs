@@ -2,8 +2,6 @@
 //!
 //! [`strip`] runs on every request, with or without a credential to insert, and always before [`inject`].
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue,
     PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
@@ -121,11 +119,7 @@ pub fn inject(
         AuthScheme::Bearer => Zeroizing::new(format!("Bearer {token}")),
         AuthScheme::Token => Zeroizing::new(format!("token {token}")),
         AuthScheme::Raw => Zeroizing::new(token.to_owned()),
-        AuthScheme::Basic { user } => {
-            let pair = Zeroizing::new(format!("{user}:{token}"));
-            let encoded = Zeroizing::new(BASE64_STANDARD.encode(pair.as_bytes()));
-            Zeroizing::new(format!("Basic {}", *encoded))
-        }
+        AuthScheme::Basic { user } => Zeroizing::new(format!("Basic {}", *secret.basic(user))),
     };
     let mut value = HeaderValue::from_str(&text).map_err(|_| Reject::new(Cause::NoCredential))?;
     // Keeps it out of HPACK's tables, and out of Debug.

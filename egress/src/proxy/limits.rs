@@ -33,6 +33,8 @@ pub struct Limits {
     pub connections: usize,
     /// HTTP/2 streams at once on a client's connection.
     pub streams: u32,
+    /// Bytes of all decoders of compressed answers.
+    pub decoders: usize,
 }
 
 impl Default for Limits {
@@ -50,6 +52,7 @@ impl Default for Limits {
             header_count: 100,
             connections: 4096,
             streams: 100,
+            decoders: 256 * 1024 * 1024,
         }
     }
 }

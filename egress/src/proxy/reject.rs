@@ -79,8 +79,12 @@ pub enum Cause {
     UpstreamTimeout,
     /// The upstream answered a WebSocket handshake with a 101 that does not fit it.
     UpstreamHandshake,
+    /// The upstream answered in a content coding in which a credential cannot be masked.
+    UpstreamCoding,
     /// The proxy in front of the upstream refused.
     UpstreamProxy,
+    /// As many answers are decoded as there may be at once.
+    Decoders,
     /// No leaf certificate could be issued.
     Issue,
     /// The sidecar is stopping.
@@ -254,10 +258,11 @@ impl Cause {
             | Self::UpstreamTls
             | Self::UpstreamProtocol
             | Self::UpstreamHandshake
+            | Self::UpstreamCoding
             | Self::UpstreamProxy => StatusCode::BAD_GATEWAY,
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Issue => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Decoders | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -287,7 +292,9 @@ impl Cause {
             Self::UpstreamProtocol => "upstream_protocol",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamHandshake => "upstream_handshake",
+            Self::UpstreamCoding => "upstream_coding",
             Self::UpstreamProxy => "upstream_proxy",
+            Self::Decoders => "decoders_exhausted",
             Self::Issue => "no_certificate",
             Self::Stopping => "stopping",
         }
@@ -315,8 +322,9 @@ impl Cause {
             | Self::UpstreamProtocol
             | Self::UpstreamTimeout
             | Self::UpstreamHandshake
+            | Self::UpstreamCoding
             | Self::UpstreamProxy => Side::Upstream,
-            Self::Issue | Self::Stopping => Side::Internal,
+            Self::Decoders | Self::Issue | Self::Stopping => Side::Internal,
         }
     }
 
@@ -371,6 +379,10 @@ impl Cause {
                 "the sidecar's log has the reason; try again"
             }
             Self::UpstreamTimeout => "try again, or raise the sidecar's deadlines",
+            Self::UpstreamCoding => {
+                "send `Accept-Encoding: gzip` or `identity`; the operator can set `redact: false` on the route"
+            }
+            Self::Decoders => "try again, or send `Accept-Encoding: identity`",
             Self::UpstreamProxy => "check `--upstream-proxy`; the sidecar's log has its answer",
             Self::Issue => "the sidecar's log has the reason",
             Self::Stopping => "try again once the sidecar is up",
@@ -416,7 +428,11 @@ impl fmt::Display for Cause {
             }
             Self::UpstreamTimeout => "the upstream took too long",
             Self::UpstreamHandshake => "the upstream's WebSocket handshake is wrong",
+            Self::UpstreamCoding => {
+                "the upstream answered in a coding in which the credential cannot be masked"
+            }
             Self::UpstreamProxy => "the proxy in front of the upstream refused",
+            Self::Decoders => "too many compressed answers are under way",
             Self::Issue => "no certificate for this host",
             Self::Stopping => "the sidecar is stopping",
         })

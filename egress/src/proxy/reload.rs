@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use super::State;
 use super::connect::denied;
+use super::redact::warn_of_short_values;
 use super::reject::{Cause, Reject};
 use crate::config::{self, Fault, Faults};
 use crate::credential::handed::Handed;
@@ -80,6 +81,7 @@ impl State {
                 warn_of_waivers(&policy.routes);
                 // A slot that cannot be opened any more was carried over, with its value.
                 self.look_at_slots(&policy);
+                warn_of_short_values(&policy);
                 self.policy.store(policy.into());
                 // After the swap, so that whoever sees a connection close finds the new policy in force.
                 self.upstream.retain(&self.policy.load());
@@ -133,6 +135,7 @@ impl State {
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         let policy = self.policy.load_full();
         if self.look_at_slots(&policy) {
+            warn_of_short_values(&policy);
             self.upstream.retain(&policy);
             self.announce();
         }

@@ -25,6 +25,8 @@ use super::State;
 use super::body::Download;
 use super::connection::{Connection, Takeover};
 use super::headers::{items, strip_answer};
+use super::redact::Redaction;
+use super::redact::frames::{Frames, Masked};
 use super::reject::{Cause, Reject};
 use super::socket::{Idle, Prefixed, Tally};
 use super::upstream::{Stream, address_h1};
@@ -67,6 +69,7 @@ pub async fn open(
     permit: &Permit,
     lasting: Lasting,
     head: request::Parts,
+    redaction: &Redaction,
     record: &mut Option<Record>,
 ) -> Result<Response<Download>, Reject> {
     let state = &connection.state;
@@ -100,7 +103,7 @@ pub async fn open(
         .map_err(|_| Reject::new(Cause::UpstreamTimeout).at(origin))?
         .map_err(failed)?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(decline(state, answer, &rule.cookies, record));
+        return decline(state, answer, permit, redaction, record);
     }
     let accepted = only(answer.headers(), &SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
     if accepted.is_none()
@@ -115,6 +118,7 @@ pub async fn open(
     let upstream = hyper::upgrade::on(&mut answer);
     let (mut head, _) = answer.into_parts();
     strip_answer(&mut head.headers, &rule.cookies);
+    let frames = redaction.rewrite_frames(&mut head);
     mark(&mut head.headers);
     let mut record = record.take();
     if let Some(record) = &mut record {
@@ -128,6 +132,7 @@ pub async fn open(
         upstream,
         permit: permit.clone(),
         lasting,
+        frames,
         record,
     })));
     Ok(Response::from_parts(head, Download::empty()))
@@ -139,6 +144,7 @@ pub struct WebSocket {
     upstream: OnUpgrade,
     permit: Permit,
     lasting: Lasting,
+    frames: Option<Frames>,
     record: Option<Record>,
 }
 
@@ -153,7 +159,7 @@ impl WebSocket {
         };
         // Frames that came in the same packet as the 101.
         let stream = Idle::new(parts.io.into_inner(), state.limits.tunnel_idle);
-        let mut upstream = Prefixed::new(parts.read_buf, stream);
+        let mut upstream = Masked::new(Prefixed::new(parts.read_buf, stream), self.frames);
         let revoked = state.revoked(&self.permit, self.lasting);
         splice(state, &mut agent, &mut upstream, revoked, self.record).await;
     }
@@ -200,18 +206,23 @@ pub async fn splice<A, U>(
 fn decline(
     state: &State,
     answer: Response<Incoming>,
-    cookies: &Cookies,
+    permit: &Permit,
+    redaction: &Redaction,
     record: &mut Option<Record>,
-) -> Response<Download> {
+) -> Result<Response<Download>, Reject> {
     let (mut head, body) = answer.into_parts();
-    let trailers = strip_answer(&mut head.headers, cookies);
+    let trailers = strip_answer(&mut head.headers, &permit.route().rule.cookies);
+    let target = permit.target();
+    let rewriter = redaction
+        .rewrite(target.method(), &mut head, &state.decoders)
+        .map_err(|reject| reject.at(target.origin()))?;
     if let Some(record) = record {
         record.answered(Verdict::Allowed, "ok", head.status.as_u16());
     }
-    Response::from_parts(
+    Ok(Response::from_parts(
         head,
-        Download::relayed(body, trailers, state.limits.body_idle, None),
-    )
+        Download::relayed(body, trailers, state.limits.body_idle, None, rewriter),
+    ))
 }
 
 /// The value of a header that is there once.
