@@ -17,6 +17,7 @@ mod network;
 mod nonsense;
 mod paths;
 mod pooling;
+mod reflection;
 mod reload;
 mod slots;
 mod stalls;
