@@ -277,7 +277,7 @@ fn forms() -> Vec<String> {
     let mut forms = vec![
         TOKEN.to_owned(),
         percent(TOKEN),
-        percent(TOKEN).to_lowercase().replace("%5a", "%5a"),
+        percent(TOKEN).to_lowercase(),
         hex(TOKEN),
         hex(TOKEN).to_uppercase(),
         TOKEN.replace('/', "\\/"),

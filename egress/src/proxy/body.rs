@@ -121,7 +121,7 @@ pub struct Download {
 #[derive(Debug)]
 enum Content {
     Ours(Full<Bytes>),
-    Relayed(Relayed),
+    Relayed(Box<Relayed>),
 }
 
 /// What an upstream sends.
@@ -180,7 +180,7 @@ impl Download {
             relayed.finish();
         }
         Self {
-            content: Content::Relayed(relayed),
+            content: Content::Relayed(Box::new(relayed)),
             record: None,
         }
     }

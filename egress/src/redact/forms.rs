@@ -57,8 +57,17 @@ fn base64_within(text: &[u8], lead: usize, alphabet: &Alphabet) -> (Zeroizing<Ve
 
 /// Gives a text as it is, and as the common encoders of addresses, JSON and HTML write it.
 fn escape(text: &[u8], mut give: impl FnMut(Zeroizing<Vec<u8>>)) {
-    // RFC 3986; Python's quote; JavaScript's encodeURIComponent; forms.
-    for kept in ["-._~", "-._~/", "-._~!*'()", "-._*"] {
+    // RFC 3986, and its segments of a path; Python's quote; Go's PathEscape; JavaScript's two; forms; gRPC.
+    for kept in [
+        "-._~",
+        "-._~!$&'()*+,;=:@",
+        "-._~/",
+        "-._~$&+=:@",
+        "-._~!*'()",
+        "-._~!*'();/?:@&=+$,#",
+        "-._*",
+        "!\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~",
+    ] {
         for case in [Case::Upper, Case::Lower] {
             give(rewrite(text, |byte, out| match byte {
                 byte if byte.is_ascii_alphanumeric() || kept.as_bytes().contains(&byte) => {

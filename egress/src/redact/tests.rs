@@ -68,6 +68,9 @@ fn said_back(token: &str) -> Vec<String> {
         "ghp_q%2B7%2FZx%3Ck1%3E%3Dw9~T!".to_owned(),
         "ghp_q%2B7/Zx%3Ck1%3E%3Dw9~T%21".to_owned(),
         "ghp_q%2b7%2fzx".replace("zx", "Zx%3ck1%3e%3dw9~T%21"),
+        // A segment of a path; encodeURI.
+        "ghp_q+7%2FZx%3Ck1%3E=w9~T!".to_owned(),
+        "ghp_q+7/Zx%3Ck1%3E=w9~T!".to_owned(),
         // Go's JSON, and its HTML.
         r"ghp_q+7/Zx\u003ck1\u003e=w9~T!".to_owned(),
         "ghp_q&#43;7/Zx&lt;k1&gt;=w9~T!".to_owned(),

@@ -211,15 +211,13 @@ async fn row_25_a_broken_gzip_body_ends_in_an_error() {
     .await;
     for (agent, upstream) in PAIRS {
         let request = Request::get("/").body(text_body("")).expect("a request");
-        let answer = world
-            .client(agent, upstream)
-            .await
-            .start(request)
-            .await
-            .expect("a head");
-        within("end of the body", answer.into_body().collect())
-            .await
-            .expect_err("a broken body");
+        let mut client = world.client(agent, upstream).await;
+        // HTTP/2 may reset the stream before its head went out.
+        if let Ok(answer) = client.start(request).await {
+            within("end of the body", answer.into_body().collect())
+                .await
+                .expect_err("a broken body");
+        }
     }
     let lines = world
         .sidecar
