@@ -13,3 +13,4 @@ mod harness;
 mod launch;
 mod layers;
 mod proxy;
+mod suites;

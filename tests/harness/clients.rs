@@ -18,6 +18,7 @@ use tokio::process::{Child, Command};
 use super::sidecar::{EGRESS, Sidecar};
 
 const PYTHON: &[&str] = &["requests==2.34.2", "httpx==0.28.1", "openai==3.54.0"];
+const SSLYZE: &[&str] = &["sslyze==6.3.1"];
 const SMOLVM: &[&str] = &["smolmachines==1.32.2"];
 const NODE: &[&str] = &[
     "@openai/codex@0.169.0",
@@ -39,22 +40,33 @@ pub(crate) fn system(program: &str, package: &str) -> PathBuf {
 
 /// The interpreter of the virtual environment that holds the Python clients.
 pub(crate) async fn python() -> PathBuf {
-    let python = system("python3", "python3 python3-venv");
-    let dir = installed("python", PYTHON, async |dir| {
-        setup(Command::new(&python).args(["-m", "venv"]).arg(dir)).await;
-        let pip = dir.join("bin").join("pip");
-        setup(Command::new(pip).args(["install", "--quiet"]).args(PYTHON)).await;
-    });
+    let dir = installed("python", PYTHON, async |dir| environment(dir, PYTHON).await);
     dir.await.join("bin").join("python")
+}
+
+/// The TLS scanner.
+pub(crate) async fn sslyze() -> PathBuf {
+    let dir = installed("sslyze", SSLYZE, async |dir| environment(dir, SSLYZE).await);
+    dir.await.join("bin").join("sslyze")
+}
+
+/// Makes a virtual environment with these packages.
+async fn environment(dir: &Path, packages: &[&str]) {
+    let python = system("python3", "python3 python3-venv");
+    setup(Command::new(python).args(["-m", "venv"]).arg(dir)).await;
+    let pip = dir.join("bin").join("pip");
+    setup(
+        Command::new(pip)
+            .args(["install", "--quiet"])
+            .args(packages),
+    )
+    .await;
 }
 
 /// The real `smolvm`, and the directory of its libraries.
 pub(crate) async fn smolvm() -> (PathBuf, PathBuf) {
-    let python = system("python3", "python3 python3-venv");
     let dir = installed("smolvm", SMOLVM, async |dir| {
-        setup(Command::new(&python).args(["-m", "venv"]).arg(dir)).await;
-        let pip = dir.join("bin").join("pip");
-        setup(Command::new(pip).args(["install", "--quiet"]).args(SMOLVM)).await;
+        environment(dir, SMOLVM).await;
         // The wheel calls it `smol-vmm`, and looks beside it for a packed machine of that name and for a guest to boot.
         let find =
             "import importlib.util as u; print(u.find_spec('smol').submodule_search_locations[0])";
