@@ -33,7 +33,7 @@ use super::upstream::{Stream, address_h1};
 use crate::audit::{Record, Verdict};
 use crate::policy::Lasting;
 use crate::route::Permit;
-use crate::route::passing::{Cookies, Extensions};
+use crate::route::passing::Extensions;
 use crate::route::target::Kind;
 
 /// Tells a WebSocket handshake from an ordinary request. Another upgrade is stripped like every hop-by-hop header.
