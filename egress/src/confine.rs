@@ -1,5 +1,8 @@
 //! What the process gives up before it listens, so that other processes of the same user cannot look into it.
 
+#[cfg(target_os = "linux")]
+pub mod filter;
+
 use std::fmt;
 
 /// One measure, and whether it is in force.

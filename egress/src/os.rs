@@ -5,7 +5,7 @@
 
 #![expect(
     unsafe_code,
-    reason = "raw pointers into the environment, numbers that become descriptors, and a few bare system calls"
+    reason = "raw pointers into the environment, numbers that become descriptors, and bare system calls"
 )]
 
 use std::io;
@@ -185,6 +185,42 @@ pub mod landlock {
         scoped: u64,
     }
 
+    /// Accesses of files and directories: LANDLOCK_ACCESS_FS_* of linux/landlock.h.
+    pub mod access {
+        /// Opening for writing.
+        pub const WRITE_FILE: u64 = 1 << 1;
+        /// Opening for reading, and not to be executed.
+        pub const READ_FILE: u64 = 1 << 2;
+        /// Removing what is no directory, or moving it away.
+        pub const REMOVE_FILE: u64 = 1 << 5;
+        /// Making a Unix socket's file.
+        pub const MAKE_SOCK: u64 = 1 << 9;
+        /// Cutting a file short; of the third version.
+        pub const TRUNCATE: u64 = 1 << 14;
+
+        /// All that a version knows. In the first one files cannot be moved between directories at all.
+        pub fn all(version: u32) -> u64 {
+            let count = match version {
+                0 | 1 => 13,
+                2 => 14,
+                3 | 4 => 15,
+                5.. => 16,
+            };
+            (1 << count) - 1
+        }
+    }
+
+    /// What ports are denied for: LANDLOCK_ACCESS_NET_BIND_TCP, of the fourth version.
+    pub const BIND_TCP: u64 = 1;
+
+    /// What stays inside: LANDLOCK_SCOPE_*, of the sixth version.
+    pub mod scope {
+        /// Connections to abstract Unix sockets.
+        pub const ABSTRACT_SOCKETS: u64 = 1;
+        /// Signals.
+        pub const SIGNALS: u64 = 1 << 1;
+    }
+
     /// struct landlock_path_beneath_attr.
     #[repr(C, packed)]
     struct PathBeneath {
@@ -192,19 +228,31 @@ pub mod landlock {
         parent_fd: RawFd,
     }
 
-    /// The version of the interface; 0 where there is none.
-    pub fn version() -> u32 {
+    /// struct landlock_net_port_attr.
+    #[repr(C)]
+    struct NetPort {
+        allowed_access: u64,
+        port: u64,
+    }
+
+    /// The version of the interface.
+    ///
+    /// # Errors
+    ///
+    /// The system's: `ENOSYS` where the kernel has none, `EOPNOTSUPP` where it is not switched on. A filter around this
+    /// process may say anything.
+    pub fn version() -> io::Result<u32> {
         const CREATE_RULESET_VERSION: u32 = 1;
         // SAFETY: with this flag the kernel reads nothing.
-        let version = unsafe {
+        let version = checked(unsafe {
             libc::syscall(
                 libc::SYS_landlock_create_ruleset,
                 std::ptr::null::<Ruleset>(),
                 0_usize,
                 CREATE_RULESET_VERSION,
             )
-        };
-        u32::try_from(version).unwrap_or(0)
+        })?;
+        Ok(version.unsigned_abs())
     }
 
     /// A set of rules: what is denied but for exceptions, and what stays inside.
@@ -212,10 +260,14 @@ pub mod landlock {
     /// # Errors
     ///
     /// The system's.
-    pub fn ruleset(handled_access_fs: u64, scoped: u64) -> io::Result<OwnedFd> {
+    pub fn ruleset(
+        handled_access_fs: u64,
+        handled_access_net: u64,
+        scoped: u64,
+    ) -> io::Result<OwnedFd> {
         let attributes = Ruleset {
             handled_access_fs,
-            handled_access_net: 0,
+            handled_access_net,
             scoped,
         };
         // SAFETY: the kernel reads as many bytes of the structure as are said, which outlives the call.
@@ -255,6 +307,30 @@ pub mod landlock {
         .map(|_| ())
     }
 
+    /// Adds an exception for a TCP port; 0 is one that the system chooses.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn allow_port(ruleset: &OwnedFd, access: u64, port: u16) -> io::Result<()> {
+        const NET_PORT: u32 = 2;
+        let attributes = NetPort {
+            allowed_access: access,
+            port: port.into(),
+        };
+        // SAFETY: the kernel reads this structure, which outlives the call.
+        checked(unsafe {
+            libc::syscall(
+                libc::SYS_landlock_add_rule,
+                ruleset.as_raw_fd(),
+                NET_PORT,
+                &raw const attributes,
+                0_u32,
+            )
+        })
+        .map(|_| ())
+    }
+
     /// Puts the calling thread, and all that it starts, under the rules. It has to be without new privileges.
     ///
     /// # Errors
@@ -274,4 +350,34 @@ pub mod landlock {
             _ => Err(io::Error::last_os_error()),
         }
     }
+}
+
+/// System calls that a sidecar under its own filter must not get through, each with arguments under which it changes
+/// nothing where there is no filter. For tests: a build without debug assertions does not have it.
+#[cfg(all(target_os = "linux", debug_assertions))]
+pub fn attempts() -> impl Iterator<Item = (&'static str, io::Result<()>)> {
+    let exec = libc::c_long::from(libc::PROT_EXEC);
+    let anonymous = libc::c_long::from(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    let calls = [
+        ("ptrace", libc::SYS_ptrace, [0x4206, 0, 0, 0]),
+        ("process_vm_readv", libc::SYS_process_vm_readv, [0; 4]),
+        ("mprotect", libc::SYS_mprotect, [0, 0, exec, 0]),
+        ("mmap", libc::SYS_mmap, [0, 0, exec, anonymous]),
+        ("memfd_create", libc::SYS_memfd_create, [0; 4]),
+        ("io_uring_setup", libc::SYS_io_uring_setup, [0; 4]),
+        ("bpf", libc::SYS_bpf, [0; 4]),
+        ("unshare", libc::SYS_unshare, [0; 4]),
+        ("clone3", libc::SYS_clone3, [0; 4]),
+    ];
+    calls.into_iter().map(|(name, number, [a, b, c, d])| {
+        // SAFETY: none of the calls writes to this process's memory: where it takes an address or a length, it is 0. The
+        // protection of no byte is changed, no byte is mapped, and process 0 (PTRACE_SEIZE) is nobody's.
+        let result = unsafe { libc::syscall(number, a, b, c, d, 0, 0) };
+        let came = if result < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        };
+        (name, came)
+    })
 }

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 
 use rustix::fs::{FileType, OFlags};
 
-use crate::os::landlock;
+use crate::os::landlock::{self, access, scope};
 
 /// Puts the calling thread, and all that it starts, behind the fence. `input` is what the command will read from.
 ///
@@ -17,15 +17,15 @@ use crate::os::landlock;
 ///
 /// The system's, but for one that has no landlock.
 pub(super) fn raise(input: Option<BorrowedFd<'_>>) -> io::Result<()> {
-    let version = landlock::version();
-    let files = match version {
-        // In the first version files could not be moved between directories at all.
-        0 | 1 => return Ok(()),
-        2 => EVERYTHING & !TRUNCATE,
-        3.. => EVERYTHING,
-    };
-    let scopes = if version < 6 { 0 } else { SIGNALS };
-    let ruleset = landlock::ruleset(files, scopes)?;
+    let version = landlock::version().unwrap_or(0);
+    // In the first version files could not be moved between directories at all.
+    if version < 2 {
+        return Ok(());
+    }
+    // Devices are the box's own, and programs speak to them as they like.
+    let files = access::all(version.min(4));
+    let scopes = if version < 6 { 0 } else { scope::SIGNALS };
+    let ruleset = landlock::ruleset(files, 0, scopes)?;
     landlock::allow(&ruleset, files, File::open("/")?.as_fd())?;
     let (output, errors) = (io::stdout(), io::stderr());
     let standard = [input, Some(output.as_fd()), Some(errors.as_fd())];
@@ -52,20 +52,10 @@ fn reopened(given: BorrowedFd<'_>) -> io::Result<u64> {
     }
     let mode = rustix::fs::fcntl_getfl(given)? & OFlags::RWMODE;
     Ok(if mode == OFlags::RDONLY {
-        READ_FILE
+        access::READ_FILE
     } else if mode == OFlags::WRONLY {
-        WRITE_FILE | TRUNCATE
+        access::WRITE_FILE | access::TRUNCATE
     } else {
-        READ_FILE | WRITE_FILE | TRUNCATE
+        access::READ_FILE | access::WRITE_FILE | access::TRUNCATE
     })
 }
-
-// LANDLOCK_ACCESS_FS_* of linux/landlock.h.
-const WRITE_FILE: u64 = 1 << 1;
-const READ_FILE: u64 = 1 << 2;
-const TRUNCATE: u64 = 1 << 14;
-/// All up to that one.
-const EVERYTHING: u64 = (1 << 15) - 1;
-
-/// LANDLOCK_SCOPE_SIGNAL. Abstract sockets are kept inside by the network namespace.
-const SIGNALS: u64 = 1 << 1;

@@ -5,13 +5,11 @@ use std::os::fd::BorrowedFd;
 
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use rustix::thread::{CapabilitySet, CapabilitySets};
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, sock_filter,
-};
+use seccompiler::{BpfProgram, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 
 use super::fence;
 use super::plan::{Failed, Step};
+use crate::confine::filter::{self, has};
 use crate::os::{self, Namespaces};
 
 /// Who the agent is where the launcher is root: some agents refuse to work as user 0.
@@ -191,9 +189,9 @@ fn refusals() -> Result<BpfProgram, seccompiler::BackendError> {
         (libc::SYS_mknod, vec![set_user_id(1)?]),
         (libc::SYS_open, makes_set_user_id(1, 2)?),
     ]);
-    let mut program = filter(rules, libc::EPERM)?;
+    let mut program = filter::refusing(rules, libc::EPERM)?;
     if cfg!(target_arch = "x86_64") {
-        program.splice(0..0, without_x32());
+        program.splice(0..0, filter::none_from(X32_BIT, libc::EPERM));
     }
     Ok(program)
 }
@@ -202,50 +200,12 @@ fn refusals() -> Result<BpfProgram, seccompiler::BackendError> {
 /// exist, so that it takes the older ones.
 fn absences() -> Result<BpfProgram, seccompiler::BackendError> {
     let rules = vec![(libc::SYS_clone3, vec![]), (libc::SYS_openat2, vec![])];
-    filter(rules, libc::ENOSYS)
+    filter::refusing(rules, libc::ENOSYS)
 }
 
-fn filter(
-    rules: Vec<(i64, Vec<SeccompRule>)>,
-    error: i32,
-) -> Result<BpfProgram, seccompiler::BackendError> {
-    SeccompFilter::new(
-        rules.into_iter().collect(),
-        SeccompAction::Allow,
-        SeccompAction::Errno(error.unsigned_abs()),
-        std::env::consts::ARCH.try_into()?,
-    )?
-    .try_into()
-}
-
-/// Whether an argument has these bits.
-fn has(argument: u8, bits: u32) -> Result<SeccompCondition, seccompiler::BackendError> {
-    let bits = u64::from(bits);
-    let masked = SeccompCmpOp::MaskedEq(bits);
-    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, masked, bits)
-}
-
-/// Refuses the numbers of the x32 ABI: on x86-64 they are the same calls under other numbers, and the filters compare
-/// numbers (seccomp(2), AUDIT_ARCH_X86_64).
-fn without_x32() -> [sock_filter; 3] {
-    const X32_BIT: u32 = 0x4000_0000;
-    let statement = |code: u32, jf, k| sock_filter {
-        code: code as u16,
-        jt: 0,
-        jf,
-        k,
-    };
-    [
-        // The number of the call is the first word.
-        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0),
-        statement(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 1, X32_BIT),
-        statement(
-            libc::BPF_RET | libc::BPF_K,
-            0,
-            libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs(),
-        ),
-    ]
-}
+/// The numbers of the x32 ABI: on x86-64 they are the same calls under other numbers, and the filters compare numbers
+/// (seccomp(2), AUDIT_ARCH_X86_64).
+const X32_BIT: u32 = 0x4000_0000;
 
 /// The same number on every architecture (Linux 6.6); the C library's crate does not have it everywhere.
 const SYS_FCHMODAT2: i64 = 452;
