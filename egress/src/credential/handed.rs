@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::slot::check_value;
@@ -91,28 +92,46 @@ impl<'de> Visitor<'de> for Slots {
     }
 }
 
-/// A text that goes from the line's buffer, which is wiped, into a [`Secret`] without a copy between them. Only one with an
-/// escape, which no usual token has, is decoded in a buffer of the library's.
+/// A text that goes from the line's buffer, which is wiped, into a [`Secret`], with no copy left between them. The library
+/// would decode escapes in a buffer of its own.
 struct Text(Secret);
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(TextVisitor).map(Text)
+        let json = <&RawValue>::deserialize(deserializer)?.get();
+        let text = decoded(json).ok_or_else(|| D::Error::custom("no text"))?;
+        Ok(Self(Secret::new(&**text)))
     }
 }
 
-struct TextVisitor;
-
-impl Visitor<'_> for TextVisitor {
-    type Value = Secret;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a text")
+/// The text that a JSON string stands for (RFC 8259, section 7); `None` for another value. Half of a surrogate pair becomes
+/// a character that no header carries, as both of them together would.
+fn decoded(json: &str) -> Option<Zeroizing<String>> {
+    let inner = json.strip_prefix('"')?.strip_suffix('"')?;
+    // No text is longer than its JSON, so that this never moves and leaves a copy behind.
+    let mut text = Zeroizing::new(String::with_capacity(inner.len()));
+    let mut rest = inner.chars();
+    while let Some(c) = rest.next() {
+        if c != '\\' {
+            text.push(c);
+            continue;
+        }
+        text.push(match rest.next()? {
+            'b' => '\u{8}',
+            'f' => '\u{c}',
+            'n' => '\n',
+            'r' => '\r',
+            't' => '\t',
+            'u' => {
+                let digits = rest.as_str().get(..4)?;
+                rest = rest.as_str().get(4..)?.chars();
+                let code = u32::from_str_radix(digits, 16).ok()?;
+                char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER)
+            }
+            quoted => quoted,
+        });
     }
-
-    fn visit_str<E>(self, text: &str) -> Result<Secret, E> {
-        Ok(Secret::new(text))
-    }
+    Some(text)
 }
 
 /// The longest line, in bytes: room for every slot of a bottle, each with a large token.
@@ -253,6 +272,27 @@ mod tests {
             let error = Handed::parse(line.as_bytes()).unwrap_err();
             assert!(matches!(error, BadLine::Value(..)), "{value}");
         }
+    }
+
+    #[test]
+    fn escapes_are_what_json_says_and_leave_no_copy_behind() {
+        for json in [
+            r#""""#,
+            r#""plain/+=""#,
+            r#""\"\\\/\b\f\n\r\t""#,
+            r#""\u0041\u00e4\u20AC\uFFFD""#,
+            r#""\\u0041 \\\" é€""#,
+        ] {
+            let expected: String = serde_json::from_str(json).unwrap();
+            let text = super::decoded(json).unwrap();
+            assert_eq!(*text, expected);
+            assert!(text.capacity() <= json.len(), "{json}");
+        }
+        for json in ["", "\"", "1", "null", "[\"a\"]", r#""\u00""#, r#""\"#] {
+            assert!(super::decoded(json).is_none(), "{json}");
+        }
+        let pair = super::decoded(r#""\ud83d\ude00""#).unwrap();
+        assert_eq!(*pair, "\u{fffd}\u{fffd}");
     }
 
     #[test]
