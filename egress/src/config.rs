@@ -10,6 +10,7 @@ mod fault;
 mod fields;
 mod keys;
 pub mod manifest;
+mod pasted;
 mod paths;
 pub mod presets;
 pub mod render;

@@ -75,11 +75,7 @@ fn read_source(source: &Source) -> Result<Vec<CustomAgent>, Faults> {
     if faults.is_empty() {
         Ok(agents)
     } else {
-        Err(Faults::new(
-            source.name.clone(),
-            source.text.clone(),
-            faults,
-        ))
+        Err(Faults::new(source.name.clone(), &source.text, faults))
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_yaml::granit_parser as granit;
 
+use super::pasted::blotted;
 use crate::route::Line;
 
 /// Everything that is wrong with one file, in the order of the text.
@@ -17,16 +18,16 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Sorts the faults of a file. `source` is its text, for the lines that are shown.
-    pub fn new(
-        file: impl Into<Arc<str>>,
-        source: impl Into<Arc<str>>,
-        mut list: Vec<Fault>,
-    ) -> Self {
+    /// Sorts the faults of a file. `source` is its text, for the lines that are shown. A token that was pasted into it is
+    /// not.
+    pub fn new(file: impl Into<Arc<str>>, source: &str, mut list: Vec<Fault>) -> Self {
         list.sort_by_key(|fault| fault.span.map_or(0, |span| span.start));
+        for fault in &mut list {
+            fault.blot();
+        }
         Self {
             file: file.into(),
-            source: source.into(),
+            source: blotted(source).into(),
             list,
         }
     }
@@ -128,6 +129,16 @@ impl Fault {
         self
     }
 
+    /// Takes tokens out of its texts.
+    fn blot(&mut self) {
+        let related = self.related.iter_mut().map(|other| &mut other.what);
+        let texts = [&mut self.problem].into_iter().chain(&mut self.hint);
+        for text in texts.chain(related) {
+            *text = blotted(text).into_owned();
+        }
+        self.key = self.key.take().map(|key| (*blotted(&key)).into());
+    }
+
     /// The line, counted from 1.
     pub fn line(&self) -> Option<Line> {
         self.span.map(|span| span.line)
@@ -171,7 +182,8 @@ impl Span {
 pub(super) fn shown(text: &str) -> String {
     const MOST: usize = 60;
     let mut shown = String::from("`");
-    for c in text.chars().take(MOST) {
+    // Before it is cut: half of a token looks like one no more.
+    for c in blotted(text).chars().take(MOST) {
         match c {
             '\\' | '"' | '\'' => shown.push(c),
             c => shown.extend(c.escape_debug()),

@@ -143,7 +143,7 @@ impl Draft {
     /// Everything that is.
     pub fn finish(self) -> Result<RoutesFile, Faults> {
         if !self.faults.is_empty() {
-            return Err(Faults::new(self.name, self.source, self.faults));
+            return Err(Faults::new(self.name, &self.source, self.faults));
         }
         Ok(RoutesFile {
             name: self.name,
@@ -168,7 +168,7 @@ impl Draft {
                 let fault = self.slot_fault(&slot, &reason);
                 self.faults.push(fault);
             }
-            return Err(Faults::new(self.name, self.source, self.faults));
+            return Err(Faults::new(self.name, &self.source, self.faults));
         }
         let rules = self
             .entries
@@ -185,7 +185,7 @@ impl Draft {
                     conflicts::tie_fault(span, tie.first)
                 }
             });
-            Faults::new(self.name.clone(), self.source.clone(), faults.collect())
+            Faults::new(self.name.clone(), &self.source, faults.collect())
         })
     }
 

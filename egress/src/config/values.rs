@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::document::{ScalarKind, Value};
 use super::fault::{Fault, Span, shown};
 use super::fields::{Field, closest, duplicate, listed};
+use super::pasted;
 use crate::credential::SlotName;
 use crate::route::ConnectTo;
 use crate::route::host::{Host, HostPattern, InvalidHost};
@@ -142,7 +143,8 @@ pub(super) fn port(field: Field<'_>, faults: &mut Vec<Fault>) -> Option<u16> {
 pub(super) fn slot(field: Field<'_>, faults: &mut Vec<Fault>) -> Option<SlotName> {
     let text = field.text(faults)?;
     // What is no variable's name may be a token that was put here by mistake: it is not repeated.
-    let Ok(name) = text.parse::<SlotName>() else {
+    let name = text.parse::<SlotName>().ok();
+    let Some(name) = name.filter(|_| !pasted::is_token(text)) else {
         faults.push(
             field
                 .fault("`token_env` is not the name of an environment variable")

@@ -25,11 +25,7 @@ pub(super) fn read(source: &Source) -> Result<Manifest, Faults> {
     if faults.is_empty() {
         Ok(manifest)
     } else {
-        Err(Faults::new(
-            source.name.clone(),
-            source.text.clone(),
-            faults,
-        ))
+        Err(Faults::new(source.name.clone(), &source.text, faults))
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::TokenRef;
+use crate::config::pasted;
 
 /// The reference that stands for the host's Codex login.
 const CODEX_HOST: &str = "BOT_BOTTLE_CODEX_HOST_ACCESS_TOKEN";
@@ -67,7 +68,7 @@ fn command(line: &str) -> Result<TokenRef, InvalidTokenRef> {
     Ok(TokenRef::Command(words))
 }
 
-/// Whether a name is a token of a well-known issuer: some tokens are spelt as a variable might be.
+/// Whether a name is a token of a well-known issuer, or looks like one: some tokens are spelt as a variable might be.
 fn is_token(text: &str) -> bool {
     let issuers = [
         "ghp_",
@@ -80,7 +81,7 @@ fn is_token(text: &str) -> bool {
         "sk_live_",
     ];
     let issued = issuers.iter().find_map(|issuer| text.strip_prefix(issuer));
-    issued.is_some_and(|rest| rest.len() >= 20)
+    issued.is_some_and(|rest| rest.len() >= 20) || pasted::is_token(text)
 }
 
 /// The text that is read back as the same reference.
