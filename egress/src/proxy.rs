@@ -20,6 +20,8 @@ pub mod steer;
 pub mod upgrade;
 pub mod upstream;
 
+#[cfg(debug_assertions)]
+mod defect;
 mod listen;
 mod reload;
 
@@ -203,6 +205,8 @@ async fn relay(
             .lease(injection, SystemTime::now())
             .map_err(|gone| Reject::from(gone).at(&origin))?;
         headers::inject(&mut head.headers, injection, lease.secret())?;
+        #[cfg(debug_assertions)]
+        defect::strike(permit.target().path(), lease.secret());
         generation = Some(lease.generation());
         redaction = Redaction::of(&permit.route().rule, &lease, &mut head, noted.masked());
     }

@@ -3,6 +3,7 @@
 //! A disk that is full or a pipe that nobody reads any more costs records, which are counted, and never the process.
 
 use std::io::{self, IsTerminal as _, Write};
+use std::panic::PanicHookInfo;
 use std::str::FromStr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -62,6 +63,19 @@ pub(super) fn begin(format: LogFormat, filter: LogFilter, audit: Arc<Audit>) {
             .boxed(),
     };
     registry().with(layer).with(filter.0).init();
+    std::panic::set_hook(Box::new(log_panic));
+}
+
+/// Logs a defect. A message that was put together at run time may hold what it is about, and is left out; the place is
+/// enough to find it by.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let message = panic.payload().downcast_ref::<&'static str>();
+    let place = panic.location().map(ToString::to_string);
+    tracing::error!(
+        place,
+        message,
+        "a defect of egress: what this thread was at is given up"
+    );
 }
 
 struct Log {
