@@ -19,6 +19,7 @@ mod paths;
 mod pooling;
 mod reflection;
 mod reload;
+mod secrets;
 mod slots;
 mod stalls;
 mod upgrades;

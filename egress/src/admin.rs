@@ -19,6 +19,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use socket2::{Domain, SockAddr, Socket, Type};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -77,17 +78,28 @@ pub async fn bind(address: &AdminAddress) -> Result<AdminListener, Error> {
 
 /// A socket with mode 0600 from its first moment on: bound under a name that nobody knows, and then moved.
 fn bind_private(path: &Path) -> io::Result<UnixListener> {
-    use std::os::unix::fs::PermissionsExt as _;
+    use rustix::fs::Mode;
     // Moving replaces what is there, which may be another sidecar's socket or a file of the operator's.
     if path.symlink_metadata().is_ok() {
         return Err(std::io::ErrorKind::AddrInUse.into());
     }
     let staged = path.with_extension(format!("new-{}", std::process::id()));
-    let listener = UnixListener::bind(&staged)?;
-    std::fs::set_permissions(&staged, std::fs::Permissions::from_mode(0o600))?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    let mode = Mode::RUSR | Mode::WUSR;
+    // On Linux the file gets the socket's mode, and changing a file's by its name is given up by then.
+    #[cfg(target_os = "linux")]
+    rustix::fs::fchmod(&socket, mode)?;
+    socket.bind(&SockAddr::unix(&staged)?)?;
+    #[cfg(not(target_os = "linux"))]
+    rustix::fs::chmod(&staged, mode)?;
     std::fs::rename(&staged, path)?;
-    Ok(listener)
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    UnixListener::from_std(socket.into())
 }
+
+/// Operators that may wait for an answer at once.
+const BACKLOG: i32 = 128;
 
 /// Removes a Unix socket that nobody listens on any more: what a killed process leaves behind.
 pub async fn clear_stale(path: &Path) {

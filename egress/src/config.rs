@@ -24,6 +24,7 @@ mod values;
 use std::path::Path;
 
 use self::source::Source;
+use crate::confine;
 
 pub use fault::{Fault, Faults, Related, Span};
 pub use report::Colour;
@@ -47,9 +48,9 @@ pub fn read_either(path: &Path) -> Either {
     }
 }
 
-/// What the system says about a failed call, without its number.
-fn reason(error: &std::io::Error) -> String {
-    let text = error.to_string();
+/// What the system says about a file that cannot be read, without its number.
+fn reason(path: &Path, error: &std::io::Error) -> String {
+    let text = confine::reason(path, error);
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut chars = text.chars();
     // Ours are lower-case fragments.

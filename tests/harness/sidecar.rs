@@ -2,8 +2,10 @@
 //! Its output is kept in memory, for a test to search.
 
 use std::collections::BTreeMap;
+use std::fs::Permissions;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -15,6 +17,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
+use super::clients::system;
 use super::network::Network;
 use super::pki::{CaFile, Pki};
 use super::{command, within};
@@ -46,6 +49,7 @@ impl Sidecar {
             ca_dir: None,
             admin: None,
             log_format: Some("json"),
+            is_ordinary: false,
         }
     }
 
@@ -187,6 +191,7 @@ pub(crate) struct Builder {
     admin: Option<String>,
     /// The binary's own choice where there is none.
     log_format: Option<&'static str>,
+    is_ordinary: bool,
 }
 
 impl Builder {
@@ -211,6 +216,18 @@ impl Builder {
     /// Another admin socket than the one that `Sidecar::status` asks.
     pub(crate) fn admin(mut self, address: &str) -> Self {
         self.admin = Some(address.to_owned());
+        self
+    }
+
+    /// Runs it as nobody, with no privilege at all, where the tests run as root.
+    pub(crate) fn ordinary(mut self) -> Self {
+        self.is_ordinary = rustix::process::geteuid().is_root();
+        self
+    }
+
+    /// Starts it by way of a program that becomes it.
+    pub(crate) fn wrapped<I: IntoIterator<Item: Into<String>>>(mut self, wrapper: I) -> Self {
+        self.under.extend(wrapper.into_iter().map(Into::into));
         self
     }
 
@@ -274,6 +291,9 @@ impl Builder {
         let routes = dir.path().join("routes.yaml");
         std::fs::write(&routes, &self.routes).expect("the routes file is written");
         let mut command = self.command(dir.path(), &routes);
+        if self.is_ordinary {
+            self.give_away(dir.path());
+        }
         command
             .fd_mappings(std::mem::take(&mut self.descriptors))
             .expect("no number twice");
@@ -310,10 +330,18 @@ impl Builder {
         // sidecar. It is the way to hand down a descriptor that needs no unsafe code.
         let unix = || format!("unix:{}", dir.join("admin.sock").display());
         let mut command = Command::new("/bin/sh");
+        if self.is_ordinary {
+            // The pipe is opened anew, by its new owner.
+            let script = "exec 3>&1 1>&2; chown \"$0\" /dev/fd/3; exec \"$@\"";
+            let binary = dir.join("egress");
+            command.args(["-c", script, &NOBODY.to_string()]);
+            command.args(as_nobody()).args(&self.under).arg(binary);
+        } else {
+            command.args(["-c", "exec 3>&1 1>&2; exec \"$@\"", "sh"]);
+            command.args(&self.under).arg(EGRESS);
+        }
         command
-            .args(["-c", "exec 3>&1 1>&2; exec \"$@\"", "sh"])
-            .args(&self.under)
-            .args([EGRESS, "serve", "--routes"])
+            .args(["serve", "--routes"])
             .arg(routes)
             .args(["--listen", "127.0.0.1:0", "--ready-fd", "3"])
             .args(
@@ -335,6 +363,38 @@ impl Builder {
             .kill_on_drop(true);
         command
     }
+}
+
+impl Builder {
+    /// Gives nobody what the sidecar reads and writes, with a copy of the binary that it can reach.
+    fn give_away(&self, dir: &Path) {
+        // By another process: a descriptor for writing that a child of this one inherits would keep it from running.
+        let copied = std::process::Command::new("cp")
+            .args([EGRESS.as_ref(), dir.as_os_str()])
+            .status();
+        assert!(copied.is_ok_and(|status| status.success()));
+        for path in [dir, &dir.join("routes.yaml"), &dir.join("egress")] {
+            chown(path, Some(NOBODY), Some(NOBODY)).expect("the tests run as root");
+        }
+        let ca = self.upstream_ca.path();
+        let parent = ca.parent().expect("a directory");
+        std::fs::set_permissions(parent, Permissions::from_mode(0o755)).expect("it is ours");
+    }
+}
+
+/// The ordinary user's number, which is nobody's on Debian.
+pub(crate) const NOBODY: u32 = 65534;
+
+/// A command that runs another one as nobody, with no privilege at all.
+pub(crate) fn as_nobody() -> Vec<String> {
+    let id = NOBODY.to_string();
+    let program = system("setpriv", "util-linux").display().to_string();
+    let arguments = ["--reuid", &id, "--regid", &id, "--clear-groups", "--"];
+    [program.as_str()]
+        .iter()
+        .chain(&arguments)
+        .map(ToString::to_string)
+        .collect()
 }
 
 /// A sidecar that refused to start.

@@ -15,7 +15,7 @@ use tokio::process::Command;
 use crate::harness::chatgpt::{self, REFRESH_TOKEN, SIGNATURE, access_token, unix_now};
 use crate::harness::clients::{Output, run, system};
 use crate::harness::pki::Pki;
-use crate::harness::sidecar::EGRESS;
+use crate::harness::sidecar::{EGRESS, NOBODY, as_nobody};
 use crate::harness::upstream::{self, Body, Call, Upstream};
 
 /// The value of `GH_PAT` on the host.
@@ -34,9 +34,6 @@ pub(crate) enum User {
     /// Nobody, with no privilege at all.
     Ordinary,
 }
-
-/// The ordinary user's number, which is nobody's on Debian.
-const NOBODY: u32 = 65534;
 
 /// A host. Its files go when it is dropped.
 pub(crate) struct Host {
@@ -190,11 +187,9 @@ impl Host {
         let mut command = match self.user {
             User::Own => Command::new(program),
             User::Ordinary => {
-                let id = NOBODY.to_string();
-                let mut command = Command::new(system("setpriv", "util-linux"));
-                command
-                    .args(["--reuid", &id, "--regid", &id, "--clear-groups", "--"])
-                    .arg(program);
+                let words = as_nobody();
+                let mut command = Command::new(&words[0]);
+                command.args(&words[1..]).arg(program);
                 command
             }
         };

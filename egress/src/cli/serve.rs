@@ -1,10 +1,11 @@
 //! `egress serve`: the sidecar, from its arguments to its end.
 //!
-//! The order matters: the slots are taken out of the environment and the process closes itself off before a second
-//! thread runs and before anything listens.
+//! The order matters. The slots are taken out of the environment and the process closes itself to others before it takes a
+//! secret in. It gives up all that it does not need before a second thread runs and before anything listens.
 
 pub mod args;
 mod dns;
+mod files;
 mod listen;
 mod slots;
 
@@ -13,7 +14,6 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::os::fd::RawFd;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -24,31 +24,28 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use egress_ca::Issuer;
 use rustls::ServerConfig;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use rustls::server::ResolvesServerCertUsingSni;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio_util::task::TaskTracker;
 
-use self::args::{Args, RootsArg};
+use self::args::Args;
+use self::files::Opened;
 use self::listen::{Guards, Place};
 use super::Failure;
 use super::logging;
 use crate::admin::{self, AdminAddress, AdminListener};
 use crate::audit::Audit;
-use crate::config::{self, Faults};
-use crate::confine::{self, Measure};
+use crate::config;
+use crate::confine::{self, Measure, MeasureState};
 use crate::credential::handed::Lines;
-use crate::credential::{Environment, Secret, SlotName};
+use crate::credential::{Environment, SlotName};
 use crate::policy::Policy;
 use crate::proxy::access::Access;
 use crate::proxy::dns::{Server, Socket};
 use crate::proxy::steer::preamble::Token;
-use crate::proxy::upstream::{Dialer, Roots, TlsClients, Upstream};
-use crate::proxy::{
-    self, Entrance, Epoch, Listener, Source, State, redact, uncertifiable, warn_of_waivers,
-};
+use crate::proxy::upstream::{Dialer, Upstream};
+use crate::proxy::{self, Entrance, Epoch, Listener, Source, State, redact};
 
 /// Runs the sidecar until it is told to stop.
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
@@ -69,7 +66,11 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let draft = config::read(&args.routes);
     let token = args.token_name();
     let environment = Environment::take(draft.slots().chain(&token));
-    let confinement = confine::apply();
+    let mut confinement = vec![Measure {
+        name: "environment wiped",
+        state: environment.wiped(),
+    }];
+    confinement.extend(confine::close());
     confine::raise_file_limit();
     if let Some(lines) = &mut handed {
         slots::first(lines, &environment)?;
@@ -79,14 +80,26 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     if let Some(name) = token {
         check_token(&environment, &name)?;
     }
+    let needs = files::needs(&args, &draft, &environment, &places, &names);
     let policy = draft.into_policy(&environment, None, SystemTime::now())?;
+    let opened = files::open(&args, &policy)?;
+    // A container's share of the processors is told by files.
+    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    confinement.extend(confine::enclose(&needs));
+    if args.require_confinement {
+        require(&confinement)?;
+    }
+    #[cfg(all(target_os = "linux", debug_assertions))]
+    confine::probe::run();
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(processors)
         .enable_all()
         .build()
         .map_err(Failure::runtime)?;
     let started = Started {
         audit,
         policy,
+        opened,
         environment,
         confinement,
         places,
@@ -104,6 +117,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
 struct Started {
     audit: Arc<Audit>,
     policy: Policy,
+    opened: Opened,
     environment: Environment,
     confinement: Vec<Measure>,
     places: Vec<(Entrance, Place)>,
@@ -116,6 +130,7 @@ async fn serve(args: Args, started: Started) -> Result<(), Failure> {
     let Started {
         audit,
         policy,
+        opened,
         environment,
         confinement,
         places,
@@ -140,11 +155,13 @@ async fn serve(args: Args, started: Started) -> Result<(), Failure> {
         .chain(names.iter().filter_map(Socket::tcp_address))
         .chain(admin.as_ref().and_then(AdminListener::address))
         .collect();
+    let source = Source::new(args.routes.clone(), environment);
     let state = Arc::new(state(
         &args,
         audit,
         policy,
-        environment,
+        source,
+        opened,
         confinement,
         &addresses,
     )?);
@@ -183,36 +200,18 @@ fn state(
     args: &Args,
     audit: Arc<Audit>,
     policy: Policy,
-    environment: Environment,
+    source: Source,
+    opened: Opened,
     confinement: Vec<Measure>,
     addresses: &[SocketAddr],
 ) -> Result<State, Failure> {
     let limits = args.limits();
-    let root = args.ca.open(&policy.routes)?;
-    let faults: Vec<_> = uncertifiable(&policy.routes, &root).collect();
-    if !faults.is_empty() {
-        return Err(Faults::new(args.routes.display().to_string(), "", faults).into());
-    }
+    let Opened { root, tls, logins } = opened;
     let issuer = Issuer::new(root, LEAF_CACHE)?;
-    let roots = match args.roots {
-        RootsArg::Platform => Roots::Platform,
-        RootsArg::Bundled => Roots::Bundled,
-    };
-    let extra = args
-        .upstream_ca
-        .iter()
-        .map(|path| certificates(path))
-        .collect::<Result<Vec<_>, _>>()?
-        .concat();
-    let tls = TlsClients::new(roots, &extra).map_err(Failure::runtime)?;
     let dialer = Dialer::new(args.upstream_proxy.clone(), addresses.into(), limits);
-    let logins = match &args.client_auth_file {
-        Some(path) => logins(path)?,
-        None => Vec::new(),
-    };
     Ok(State {
         policy: ArcSwap::from_pointee(policy),
-        source: Source::new(args.routes.clone(), environment),
+        source,
         issuer,
         upstream: Upstream::new(dialer, tls, limits),
         access: Access::new(args.allow_client.clone(), logins),
@@ -225,6 +224,29 @@ fn state(
         confinement,
         started: SystemTime::now(),
     })
+}
+
+/// Refuses to run where a measure is not in force.
+fn require(confinement: &[Measure]) -> Result<(), Failure> {
+    let missing: Vec<String> = confinement
+        .iter()
+        .filter(|measure| measure.state != MeasureState::On)
+        .map(ToString::to_string)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let error = anyhow!(
+        "--require-confinement: {} not in force: {}",
+        if missing.len() == 1 {
+            "a measure is"
+        } else {
+            "measures are"
+        },
+        missing.join(", ")
+    );
+    Err(Failure::runtime(error)
+        .hint("see \"Confinement\" in docs/operations.md, or start it without that option"))
 }
 
 /// How many leaf certificates are kept.
@@ -286,11 +308,7 @@ fn announce(
         tracing::info!(%address, option = "--dns", "listening");
         lines.push_str(&format!("{key}={address}\n"));
     }
-    let shown: Vec<String> = state
-        .confinement
-        .iter()
-        .map(|measure| format!("{}: {}", measure.name, measure.state))
-        .collect();
+    let shown: Vec<String> = state.confinement.iter().map(ToString::to_string).collect();
     tracing::info!(
         routes = policy.routes.iter().len(),
         slots = policy.slots.iter().count(),
@@ -375,38 +393,6 @@ async fn stop(
         interrupt.recv().await;
         std::process::exit(130);
     });
-}
-
-/// Certificates of a PEM file, at least one.
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
-    let read = || -> anyhow::Result<Vec<_>> {
-        let found = CertificateDer::pem_file_iter(path)?.collect::<Result<Vec<_>, _>>()?;
-        if found.is_empty() {
-            Err(anyhow!("it holds no certificate"))
-        } else {
-            Ok(found)
-        }
-    };
-    read()
-        .with_context(|| format!("--upstream-ca {}", path.display()))
-        .map_err(Failure::usage)
-}
-
-/// The `USER:PASSWORD` lines of a file, at least one.
-fn logins(path: &Path) -> Result<Vec<Secret>, Failure> {
-    let text = std::fs::read_to_string(path)
-        .map(zeroize::Zeroizing::new)
-        .with_context(|| format!("--client-auth-file {}", path.display()))
-        .map_err(Failure::usage)?;
-    let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
-    if lines.is_empty() || !lines.iter().all(|line| line.contains(':')) {
-        let error = anyhow!(
-            "--client-auth-file {} is not made of USER:PASSWORD lines",
-            path.display()
-        );
-        return Err(Failure::usage(error));
-    }
-    Ok(lines.into_iter().map(Secret::new).collect())
 }
 
 /// Has the kernel end this process with its parent, also where the parent is killed and cannot do it itself.

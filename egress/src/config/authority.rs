@@ -34,6 +34,11 @@ impl Authorities {
         self.directory.join(name)
     }
 
+    /// The files that were read, or were to be.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        self.read.keys().map(|name| self.path_of(name)).collect()
+    }
+
     /// The certificates of a file, in its order.
     pub(super) fn load(&mut self, name: &str) -> Result<Vec<CertificateDer<'static>>, Unusable> {
         let path = self.path_of(name);
@@ -65,7 +70,7 @@ pub(super) enum Unusable {
 }
 
 fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, Unusable> {
-    let failed = |error: std::io::Error| Unusable::Io(super::reason(&error));
+    let failed = |error: std::io::Error| Unusable::Io(super::reason(path, &error));
     let mut pem = Vec::new();
     open_regular(path)
         .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut pem))

@@ -3,7 +3,7 @@
 //! [`read`] takes in what there is, [`Draft`] knows everything that is wrong with it, and only what has no fault becomes
 //! a [`RoutesFile`] or a [`Policy`].
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -63,6 +63,7 @@ pub struct Draft {
     source: Arc<str>,
     entries: Vec<Entry>,
     faults: Vec<Fault>,
+    files: Vec<PathBuf>,
 }
 
 pub(super) static KEYS: Keys = Keys {
@@ -93,6 +94,7 @@ impl Draft {
             source: "".into(),
             entries: Vec::new(),
             faults: Vec::new(),
+            files: Vec::new(),
         }
     }
 
@@ -124,7 +126,13 @@ impl Draft {
                 .extend(rule::read(node, &mut authorities, faults));
         }
         conflicts::check(&draft.entries.iter().collect::<Vec<_>>(), faults);
+        draft.files = authorities.files();
         draft
+    }
+
+    /// The other files that were read for this one.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
     }
 
     /// The slots that the file names, also by routes that have faults, each once.

@@ -27,26 +27,26 @@ impl Source {
         if path == Path::new("-") {
             return Ok(Self {
                 name: "standard input".into(),
-                text: read_text(Ok(io::stdin().lock()), what)?.into(),
+                text: read_text(Ok(io::stdin().lock()), path, what)?.into(),
                 directory: PathBuf::from("."),
             });
         }
         let directory = path.parent().filter(|path| !path.as_os_str().is_empty());
         Ok(Self {
             name: path.display().to_string().into(),
-            text: read_text(open_regular(path), what)?.into(),
+            text: read_text(open_regular(path), path, what)?.into(),
             directory: directory.unwrap_or(Path::new(".")).into(),
         })
     }
 }
 
-fn read_text(reader: io::Result<impl Read>, what: &str) -> Result<String, Box<Fault>> {
+fn read_text(reader: io::Result<impl Read>, path: &Path, what: &str) -> Result<String, Box<Fault>> {
     let fault = |problem: String| Box::new(Fault::of_file(problem));
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => fault(format!("the {what} does not exist")),
         _ => fault(format!(
             "the {what} cannot be read: {}",
-            super::reason(&error)
+            super::reason(path, &error)
         )),
     };
     let mut bytes = Vec::new();

@@ -3,11 +3,12 @@
 //! A variable's value is wiped where it stood. What the launcher handed over is replaced by what it hands over later.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::handed::Handed;
 use super::{Secret, SlotName};
+use crate::confine::MeasureState;
 use crate::os;
 
 /// Values that were taken from the environment at the start, and those that were handed over since.
@@ -18,11 +19,15 @@ pub struct Environment {
     handed: Mutex<Handed>,
 }
 
+/// The variable of `--upstream-proxy`, whose URL may have a password in it. It was read with the arguments.
+pub const UPSTREAM_PROXY: &str = "EGRESS_UPSTREAM_PROXY";
+
 /// Variables of this form are slots even where no route names them yet: a reload may.
 const SLOT_PREFIX: &str = "EGRESS_TOKEN_";
 
 impl Environment {
-    /// Takes the values of the named slots, and of every variable `EGRESS_TOKEN_*`, out of the process's environment.
+    /// Takes the values of the named slots, and of every variable `EGRESS_TOKEN_*`, out of the process's environment, and
+    /// wipes the block behind them and behind [`UPSTREAM_PROXY`].
     ///
     /// Call it before a second thread runs.
     pub fn take<'a>(names: impl Iterator<Item = &'a SlotName>) -> Self {
@@ -40,9 +45,39 @@ impl Environment {
                 let text = value.into_string().unwrap_or_else(|_| "\u{fffd}".into());
                 taken.secrets.insert(key.into(), Secret::new(text));
                 os::wipe_variable(key);
+            } else if key == UPSTREAM_PROXY {
+                os::wipe_variable(key);
             }
         }
         taken
+    }
+
+    /// Whether the values have gone from the block that `/proc` shows. Without `/proc` nothing shows them.
+    #[cfg(target_os = "linux")]
+    pub fn wiped(&self) -> MeasureState {
+        let Ok(block) = std::fs::read("/proc/self/environ").map(zeroize::Zeroizing::new) else {
+            return MeasureState::On;
+        };
+        let is_held = |key: &str| key == UPSTREAM_PROXY || self.secrets.contains_key(key);
+        let shown = block.split(|byte| *byte == 0).find_map(|entry| {
+            let (key, value) = std::str::from_utf8(entry).ok()?.split_once('=')?;
+            (!value.is_empty() && is_held(key)).then(|| key.to_owned())
+        });
+        match shown {
+            None => MeasureState::On,
+            Some(key) => MeasureState::Off(format!("{key} still shows its value")),
+        }
+    }
+
+    /// Elsewhere no file shows the block.
+    #[cfg(not(target_os = "linux"))]
+    pub fn wiped(&self) -> MeasureState {
+        MeasureState::Unsupported
+    }
+
+    /// The files of slots.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.paths.values().map(PathBuf::as_path)
     }
 
     /// An environment from pairs, as `take` would read it.

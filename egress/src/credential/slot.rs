@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use super::environment::Environment;
 use super::{Secret, jwt};
+use crate::confine;
 use crate::file::open_regular;
 use crate::redact::{Pattern, SHORTEST};
 
@@ -412,7 +413,7 @@ fn read_file(path: &Path) -> Result<Secret, Unusable> {
         path: path.into(),
         reason,
     };
-    let file = open_regular(path).map_err(|error| failed(error.to_string()))?;
+    let file = open_regular(path).map_err(|error| failed(confine::reason(path, &error)))?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
     file.take(MAX_FILE + 1)
         .read_to_end(&mut bytes)

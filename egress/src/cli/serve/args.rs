@@ -14,7 +14,7 @@ use super::super::logging::{LogFilter, LogFormat};
 use super::dns::DnsAddress;
 use super::listen::{self, ListenAddress, Place};
 use crate::admin::AdminAddress;
-use crate::credential::SlotName;
+use crate::credential::{SlotName, UPSTREAM_PROXY};
 use crate::proxy::Entrance;
 use crate::proxy::limits::Limits;
 use crate::proxy::steer::preamble::TOKEN_NAME;
@@ -78,7 +78,7 @@ pub struct Args {
     #[arg(
         long,
         value_name = "URL",
-        env = "EGRESS_UPSTREAM_PROXY",
+        env = UPSTREAM_PROXY,
         hide_env_values = true
     )]
     pub(super) upstream_proxy: Option<ProxyUrl>,
@@ -107,6 +107,9 @@ pub struct Args {
     /// Stop when the process that started this one ends, however it ends (Linux)
     #[arg(long)]
     pub(super) die_with_parent: bool,
+    /// Do not start where a measure by which the process confines itself is not in force
+    #[arg(long)]
+    pub(super) require_confinement: bool,
     /// Seconds for a request's head, from its first byte
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = seconds())]
     pub(super) head_timeout: u64,

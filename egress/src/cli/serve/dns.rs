@@ -41,9 +41,10 @@ impl Place {
     async fn bind(self) -> io::Result<Vec<Socket>> {
         match self {
             Self::Both(address) => {
-                let udp = UdpSocket::bind(address).await?;
-                // A free port for the one is most likely free for the other.
-                let tcp = TcpListener::bind(udp.local_addr()?).await?;
+                // Of a port that the system chose, the process may bind the UDP one afterwards, but no other TCP one. A free
+                // port for the one is most likely free for the other.
+                let tcp = TcpListener::bind(address).await?;
+                let udp = UdpSocket::bind(tcp.local_addr()?).await?;
                 Ok(vec![Socket::Udp(udp), Socket::Tcp(tcp)])
             }
             Self::Udp(_, socket) => {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context as _, anyhow};
@@ -190,8 +190,16 @@ pub(super) enum Place {
 }
 
 impl Place {
+    /// The Unix socket that is to be made.
+    pub(super) fn socket(&self) -> Option<&Path> {
+        match self {
+            Self::Unix(path) => Some(path),
+            _ => None,
+        }
+    }
+
     /// The address, for TCP.
-    fn address(&self) -> Option<SocketAddr> {
+    pub(super) fn address(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(address) | Self::InheritedTcp(address, _) => Some(*address),
             Self::Unix(_) | Self::InheritedUnix(_) => None,
