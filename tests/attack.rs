@@ -4,6 +4,7 @@
 mod answers;
 mod bench;
 mod ca;
+mod canary;
 mod certificates;
 mod cookies;
 mod cuts;
@@ -13,6 +14,7 @@ mod headers;
 mod http2;
 mod hyper;
 mod identity;
+mod needles;
 mod network;
 mod nonsense;
 mod paths;
