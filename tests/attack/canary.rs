@@ -165,7 +165,7 @@ async fn row_42_no_secret_of_a_slot_is_anywhere_but_upstream() {
             &broken.addr().to_string(),
         );
         let sidecar = Sidecar::with_routes(&pki, old.clone())
-            .log_format(format)
+            .log_format(Some(format))
             .slot("EGRESS_TOKEN_0", canary("bearer"))
             .slot("EGRESS_TOKEN_1", canary("basic"))
             .slot("EGRESS_TOKEN_2", canary("raw"))

@@ -295,7 +295,7 @@ async fn row_41_no_byte_of_an_agent_or_an_upstream_writes_a_line_or_to_a_termina
         let builder = Sidecar::with_routes(&pki, routes).slot("EGRESS_TOKEN_0", REAL);
         let sidecar = match format {
             "json" => builder.start().await,
-            _ => builder.log_as_text().start().await,
+            _ => builder.log_format(None).start().await,
         };
         let agent = Agent::of(&sidecar);
         let path = format!("/path{FORGED}?secret-query-2718");

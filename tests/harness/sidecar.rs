@@ -201,9 +201,9 @@ impl Builder {
         self
     }
 
-    /// Logs as it does for people.
-    pub(crate) fn log_as_text(mut self) -> Self {
-        self.log_format = None;
+    /// Another form of the log than JSON.
+    pub(crate) fn log_format(mut self, format: Option<&'static str>) -> Self {
+        self.log_format = format;
         self
     }
 

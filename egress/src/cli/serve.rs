@@ -45,7 +45,7 @@ use crate::proxy::access::Access;
 use crate::proxy::dns::{Server, Socket};
 use crate::proxy::steer::preamble::Token;
 use crate::proxy::upstream::{Dialer, Upstream};
-use crate::proxy::{self, Entrance, Epoch, Listener, Source, State, redact};
+use crate::proxy::{self, Entrance, Epoch, Listener, Source, State, redact, warn_of_waivers};
 
 /// Runs the sidecar until it is told to stop.
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
