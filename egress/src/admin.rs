@@ -264,11 +264,13 @@ fn status(state: &State) -> Value {
         "routes_file": state.source.routes.display().to_string(),
         "ca": state.issuer.root().fingerprint_sha256(),
         "ca_expires": rfc3339(state.issuer.root().not_after()),
+        "memory_ceiling": state.limits.ceiling().total(),
         "leaves_minted": state.issuer.minted(),
         "last_reload_fault": last_fault,
         "slots": slots,
         "counters": {
             "connections": count(&counters.connections),
+            "turned_away": count(&counters.turned_away),
             "open_connections": count(&counters.open_connections),
             "open_splices": count(&counters.open_splices),
             "requests": count(&counters.requests),

@@ -31,6 +31,8 @@ pub struct Audit {
 pub struct Counters {
     /// Client connections accepted.
     pub connections: AtomicU64,
+    /// Client connections closed at once, because their client had as many as it may.
+    pub turned_away: AtomicU64,
     /// Client connections open now.
     pub open_connections: AtomicU64,
     /// Requests that were answered, tunnels included.

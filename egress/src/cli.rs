@@ -20,6 +20,7 @@ pub mod serve;
 pub mod status;
 
 mod launching;
+mod limits;
 mod logging;
 mod output;
 

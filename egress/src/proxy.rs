@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod body;
+pub mod clients;
 pub mod connect;
 pub mod connection;
 pub mod cookies;
@@ -23,6 +24,7 @@ pub mod upstream;
 #[cfg(debug_assertions)]
 mod defect;
 mod listen;
+mod quota;
 mod reload;
 
 use std::convert::Infallible;
@@ -44,6 +46,7 @@ pub use self::reload::{Reloaded, Source, uncertifiable, warn_of_waivers};
 
 use self::access::Access;
 use self::body::{Download, Upload};
+use self::clients::{Clients, Turn};
 use self::connection::Connection;
 use self::limits::Limits;
 use self::redact::Redaction;
@@ -67,6 +70,8 @@ pub struct State {
     pub upstream: Upstream,
     /// Who may come in.
     pub access: Access,
+    /// Who is in, and how much of it.
+    pub clients: Clients,
     /// Records and counters.
     pub audit: Arc<Audit>,
     /// Deadlines and caps.
@@ -116,10 +121,11 @@ pub struct Epoch {
     pub stopping: bool,
 }
 
-/// Answers one request. It never fails: a [`Reject`] becomes an answer here and nowhere else.
+/// Answers one request. It never fails: a [`Reject`] becomes an answer here and in [`turn_away`], and nowhere else.
 pub async fn handle(
     connection: Arc<Connection>,
     request: Request<Incoming>,
+    turn: Arc<Turn>,
 ) -> Result<Response<Download>, Infallible> {
     let version = request.version();
     // What the answer hands the connection over with, where the request asks for that.
@@ -130,13 +136,13 @@ pub async fn handle(
         (false, _) => Some(StatusCode::SWITCHING_PROTOCOLS),
     };
     let mut record = Some(connection.state.audit.begin(&connection.client));
-    let mut response = match relay(&connection, request, kind, &mut record).await {
+    let mut response = match relay(&connection, request, kind, &turn, &mut record).await {
         Ok(response) => response,
         Err(reject) => {
             if let Some(record) = &mut record {
                 reject.note(record);
             }
-            if reject.cause().ends_connection() {
+            if reject.cause().ends_connection(version) {
                 connection.hang_up();
             }
             reject.into_response()
@@ -150,10 +156,31 @@ pub async fn handle(
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(match record {
-        Some(record) => response.map(|body| body.followed_by(record)),
-        None => response,
-    })
+    Ok(response.map(|body| {
+        let body = body.held_by(turn);
+        match record {
+            Some(record) => body.followed_by(record),
+            None => body,
+        }
+    }))
+}
+
+/// Answers a request that is not looked at any further: there are too many, or it has too much in its head.
+pub fn turn_away(connection: &Connection, version: Version, cause: Cause) -> Response<Download> {
+    let reject = Reject::new(cause);
+    let mut record = connection.state.audit.begin(&connection.client);
+    if let Via::Tunnel(origin) = &connection.via {
+        record.asks_host(origin);
+    }
+    reject.note(&mut record);
+    if cause.ends_connection(version) {
+        connection.hang_up();
+    }
+    let mut response = reject.into_response();
+    if version == Version::HTTP_2 {
+        response.headers_mut().remove(CONNECTION);
+    }
+    response.map(|body| body.followed_by(record))
 }
 
 /// The way of one request. The record is taken by what outlives the answer.
@@ -161,6 +188,7 @@ async fn relay(
     connection: &Arc<Connection>,
     request: Request<Incoming>,
     kind: Result<Kind, Reject>,
+    turn: &Arc<Turn>,
     record: &mut Option<Record>,
 ) -> Result<Response<Download>, Reject> {
     let state = &connection.state;
@@ -215,13 +243,20 @@ async fn relay(
     if kind == Kind::WebSocket {
         return upgrade::open(connection, &permit, lasting, head, &redaction, record).await;
     }
-    let upload = Upload::new(body, noted.received().clone(), state.limits.body_idle);
+    let received = noted.received().clone();
+    let upload = Upload::new(body, received, state.limits.body_idle, turn.clone());
     let (answer, checkin) = state.upstream.send(&permit, lasting, head, upload).await?;
     let (mut head, body) = answer.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Reject::new(Cause::UpstreamProtocol)
             .at(&origin)
             .because("a 101 that nobody asked for"));
+    }
+    if head.headers.len() > state.limits.header_count {
+        // HTTP/1.1 heads were counted as they were read.
+        return Err(Reject::new(Cause::UpstreamProtocol)
+            .at(&origin)
+            .because("too many header fields"));
     }
     let trailers = headers::strip_answer(&mut head.headers, &rule.cookies);
     let rewriter = redaction

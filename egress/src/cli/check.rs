@@ -12,8 +12,10 @@ use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 
 use self::bottles::Bottles;
+use super::limits::LimitArgs;
 use crate::config::{self, Colour, Either, Faults};
 use crate::credential::Environment;
+use crate::proxy::limits::Ceiling;
 use crate::route::{Rule, Tls};
 
 mod bottles;
@@ -31,6 +33,8 @@ pub struct Args {
     /// Check that each slot of a routes file has a usable value in this environment, too
     #[arg(long)]
     slots: bool,
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -46,6 +50,7 @@ Examples:
   egress check routes.yaml
   egress check --slots routes.yaml           # as `egress serve` would: the slots have to be there
   egress check bottle.yaml                   # a manifest: each bottle, and what it renders to
+  egress check --max-connections 512 routes.yaml  # and how much memory that may take
   egress check --format json routes.yaml     # {\"version\": 1, \"ok\": false, \"faults\": [...]}
 
 Exit status: 0 nothing is wrong, 1 something is, 2 usage.";
@@ -56,15 +61,16 @@ Exit status: 0 nothing is wrong, 1 something is, 2 usage.";
 ///
 /// Output that cannot be written.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let ceiling = Some(args.limits.limits().ceiling());
     let checked = match config::read_either(&args.file) {
         Either::Routes(draft) if args.slots => {
             let environment = Environment::take(draft.slots());
             let policy = draft.into_policy(&environment, None, SystemTime::now());
-            policy.map(|policy| Summary::of(policy.routes.iter().map(|route| &route.rule)))
+            policy.map(|policy| Summary::of(policy.routes.iter().map(|route| &route.rule), ceiling))
         }
         Either::Routes(draft) => {
             let file = draft.finish();
-            file.map(|file| Summary::of(file.rules.iter().map(|(rule, _)| rule)))
+            file.map(|file| Summary::of(file.rules.iter().map(|(rule, _)| rule), ceiling))
         }
         Either::Manifest(_) if args.slots => {
             eprintln!("error: a manifest has no slots in this environment");
@@ -133,9 +139,10 @@ impl Output {
     }
 }
 
-/// The routes of a file.
-#[derive(Default)]
+/// The routes of a file, and the memory that a sidecar with these limits may come to hold.
 struct Summary {
+    /// Of a routes file alone: a manifest has no sidecar yet.
+    ceiling: Option<Ceiling>,
     routes: usize,
     passthrough: usize,
     hosts: BTreeSet<String>,
@@ -145,8 +152,14 @@ struct Summary {
 }
 
 impl Summary {
-    fn of<'r>(rules: impl Iterator<Item = &'r Rule>) -> Self {
-        let mut summary = Self::default();
+    fn of<'r>(rules: impl Iterator<Item = &'r Rule>, ceiling: Option<Ceiling>) -> Self {
+        let mut summary = Self {
+            ceiling,
+            routes: 0,
+            passthrough: 0,
+            hosts: BTreeSet::new(),
+            slots: BTreeSet::new(),
+        };
         for rule in rules {
             summary.routes += 1;
             summary.passthrough += usize::from(rule.tls == Tls::Passthrough);
@@ -202,6 +215,9 @@ impl Summary {
             text.push_str(&first_few(names));
             text.push('\n');
         }
+        if let Some(ceiling) = &self.ceiling {
+            text.push_str(&format!("  memory  {ceiling}\n"));
+        }
         text
     }
 
@@ -213,9 +229,14 @@ impl Summary {
             ("slots", json!(self.slots)),
             ("waived", json!(self.waived)),
         ];
+        let ceiling = self
+            .ceiling
+            .iter()
+            .map(|ceiling| ("memory_ceiling", json!(ceiling.total())));
         counts
-            .map(|(key, value)| (key.to_owned(), value))
             .into_iter()
+            .chain(ceiling)
+            .map(|(key, value)| (key.to_owned(), value))
             .collect()
     }
 }
@@ -238,14 +259,19 @@ fn first_few(names: &BTreeSet<String>) -> String {
 mod tests {
     use super::{Format, Output, Summary};
     use crate::config::{self, Colour};
+    use crate::proxy::limits::Limits;
 
     /// The exit code, stdout and stderr of a check.
     fn check(text: &str, format: Format) -> (String, String, String) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("routes.yaml");
         std::fs::write(&path, text).unwrap();
-        let checked =
-            config::load(&path).map(|file| Summary::of(file.rules.iter().map(|(rule, _)| rule)));
+        let checked = config::load(&path).map(|file| {
+            Summary::of(
+                file.rules.iter().map(|(rule, _)| rule),
+                Some(Limits::default().ceiling()),
+            )
+        });
         let output = Output {
             file: "routes.yaml".into(),
             format,
@@ -305,6 +331,7 @@ routes.yaml: ok
             b.test
   slots   1
             ONE
+  memory  at most 4513 MiB (1089 MiB of it by one client)
 "
         );
         let (_, out, _) = check(GOOD, Format::Json);

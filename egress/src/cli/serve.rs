@@ -12,7 +12,6 @@ mod slots;
 use std::fs::File;
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::os::fd::RawFd;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -42,6 +41,7 @@ use crate::credential::handed::Lines;
 use crate::credential::{Environment, SlotName};
 use crate::policy::Policy;
 use crate::proxy::access::Access;
+use crate::proxy::clients::Clients;
 use crate::proxy::dns::{Server, Socket};
 use crate::proxy::steer::preamble::Token;
 use crate::proxy::upstream::{Dialer, Upstream};
@@ -205,15 +205,16 @@ fn state(
     confinement: Vec<Measure>,
     addresses: &[SocketAddr],
 ) -> Result<State, Failure> {
-    let limits = args.limits();
+    let limits = args.limits.limits();
     let Opened { root, tls, logins } = opened;
-    let issuer = Issuer::new(root, LEAF_CACHE)?;
+    let issuer = Issuer::new(root, limits.leaves)?;
     let dialer = Dialer::new(args.upstream_proxy.clone(), addresses.into(), limits);
     Ok(State {
         policy: ArcSwap::from_pointee(policy),
         source,
         issuer,
         upstream: Upstream::new(dialer, tls, limits),
+        clients: Clients::new(limits),
         access: Access::new(args.allow_client.clone(), logins),
         audit,
         limits,
@@ -248,9 +249,6 @@ fn require(confinement: &[Measure]) -> Result<(), Failure> {
     Err(Failure::runtime(error)
         .hint("see \"Confinement\" in docs/operations.md, or start it without that option"))
 }
-
-/// How many leaf certificates are kept.
-const LEAF_CACHE: NonZeroUsize = NonZeroUsize::new(1024).expect("1024 is not 0");
 
 /// A configuration that has a certificate for no name.
 fn nothing() -> Result<ServerConfig, rustls::Error> {

@@ -16,6 +16,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::clients::Turn;
 use super::gate::fault::Fault;
 use super::redact::rewriter::Rewriter;
 use super::upstream::Checkin;
@@ -32,11 +33,18 @@ pub struct Upload {
     whole: Arc<AtomicBool>,
     fault: Arc<OnceLock<Fault>>,
     stall: Stall,
+    /// An upload can outlive its answer.
+    _turn: Arc<Turn>,
 }
 
 impl Upload {
     /// Wraps the agent's body. `received` counts its bytes.
-    pub fn new(incoming: Incoming, received: Arc<AtomicU64>, patience: Duration) -> Self {
+    pub fn new(
+        incoming: Incoming,
+        received: Arc<AtomicU64>,
+        patience: Duration,
+        turn: Arc<Turn>,
+    ) -> Self {
         let whole = Arc::new(AtomicBool::new(incoming.is_end_stream()));
         Self {
             incoming,
@@ -44,6 +52,7 @@ impl Upload {
             whole,
             fault: Arc::default(),
             stall: Stall::new(patience),
+            _turn: turn,
         }
     }
 
@@ -52,7 +61,7 @@ impl Upload {
         self.received.clone()
     }
 
-    /// What the gate found wrong with the body, once it has. hyper forgets it on the way through HTTP/2.
+    /// What is wrong with the body, once that is known. hyper forgets it on the way through HTTP/2.
     pub fn fault(&self) -> Arc<OnceLock<Fault>> {
         self.fault.clone()
     }
@@ -74,7 +83,11 @@ impl Body for Upload {
         let this = &mut *self;
         loop {
             let polled = Pin::new(&mut this.incoming).poll_frame(cx);
-            return Poll::Ready(match ready!(this.stall.watch(polled, cx))? {
+            let polled = ready!(this.stall.watch(polled, cx)).inspect_err(|_| {
+                // Over HTTP/2 no gate keeps the time of a body.
+                _ = this.fault.set(Fault::BodyTimeout);
+            });
+            return Poll::Ready(match polled? {
                 None => {
                     this.whole.store(true, Ordering::Release);
                     None
@@ -116,6 +129,7 @@ impl Body for Upload {
 pub struct Download {
     content: Content,
     record: Option<Record>,
+    turn: Option<Arc<Turn>>,
 }
 
 #[derive(Debug)]
@@ -151,6 +165,7 @@ impl Download {
         Self {
             content: Content::Ours(Full::new(text.into())),
             record: None,
+            turn: None,
         }
     }
 
@@ -182,7 +197,14 @@ impl Download {
         Self {
             content: Content::Relayed(Box::new(relayed)),
             record: None,
+            turn: None,
         }
+    }
+
+    /// Keeps the request under way until the body's end.
+    pub fn held_by(mut self, turn: Arc<Turn>) -> Self {
+        self.turn = Some(turn);
+        self
     }
 
     /// Has the record follow the body to its end.

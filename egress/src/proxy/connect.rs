@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use rustls::ServerConfig;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
@@ -101,6 +102,7 @@ async fn intercept(
 ) -> Result<(), Reject> {
     let state = &connection.state;
     let issue = |error: egress_ca::Error| Reject::new(Cause::Issue).at(origin).because(error);
+    let turn = connection.share.http2();
     let handshake = async {
         let hello = LazyConfigAcceptor::new(Acceptor::default(), agent)
             .await
@@ -118,6 +120,10 @@ async fn intercept(
             .issuer
             .server_config(name, SystemTime::now())
             .map_err(issue)?;
+        let config = match turn {
+            Some(_) => config,
+            None => http1_alone(&config),
+        };
         hello.into_stream(config).await.map_err(agent_tls)
     };
     let handshake = state.unless_withdrawn(origin, handshake);
@@ -130,13 +136,24 @@ async fn intercept(
         state.clone(),
         Via::Tunnel(origin.clone()),
         connection.client.clone(),
+        connection.share.clone(),
     );
     if h2 {
         serve_h2(&inner, stream).await;
-    } else if let Some((Takeover::WebSocket(socket), agent)) = serve_h1(&inner, stream).await {
+        return Ok(());
+    }
+    drop(turn);
+    if let Some((Takeover::WebSocket(socket), agent)) = serve_h1(&inner, stream).await {
         socket.run(state, agent).await;
     }
     Ok(())
+}
+
+/// The same without HTTP/2, which a client falls back from by itself.
+fn http1_alone(config: &ServerConfig) -> Arc<ServerConfig> {
+    let mut config = config.clone();
+    config.alpn_protocols.retain(|protocol| protocol != b"h2");
+    Arc::new(config)
 }
 
 /// Copies bytes between the agent and the upstream, once the agent's client hello named the origin.

@@ -1,6 +1,7 @@
 //! One client connection: HTTP/1.1 behind the gate, or HTTP/2, for as long as the policy upholds it.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,16 +9,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
+use tokio_util::either::Either;
 
 use super::body::Download;
+use super::clients::{Share, Turn};
+use super::gate::fault::Fault;
+use super::gate::http2::Http2Gate;
 use super::gate::{self, Gate};
 use super::reject::{Cause, Reject};
 use super::socket::Prefixed;
 use super::upgrade::WebSocket;
-use super::{State, handle};
+use super::{State, handle, turn_away};
 use crate::audit::Client;
 use crate::route::Tls;
 use crate::route::target::{InvalidTarget, Origin, Via};
@@ -31,6 +36,8 @@ pub struct Connection {
     pub via: Via,
     /// Who sends them.
     pub client: Client,
+    /// How much the client has under way.
+    pub share: Arc<Share>,
     hangup: Notify,
     forfeited: AtomicBool,
     takeover: Mutex<Option<Takeover>>,
@@ -47,11 +54,12 @@ pub enum Takeover {
 
 impl Connection {
     /// A connection of `client`.
-    pub fn new(state: Arc<State>, via: Via, client: Client) -> Arc<Self> {
+    pub fn new(state: Arc<State>, via: Via, client: Client, share: Arc<Share>) -> Arc<Self> {
         Arc::new(Self {
             state,
             via,
             client,
+            share,
             hangup: Notify::new(),
             takeover: Mutex::default(),
             forfeited: AtomicBool::new(false),
@@ -62,6 +70,14 @@ impl Connection {
     pub fn hang_up(&self) {
         self.forfeited.store(true, Ordering::Relaxed);
         self.hangup.notify_one();
+    }
+
+    /// Admits a request to be looked at.
+    fn let_in<B>(&self, request: &Request<B>) -> Result<Arc<Turn>, Cause> {
+        if request.headers().len() > self.state.limits.header_count {
+            return Err(Cause::Framing(Fault::TooManyFields));
+        }
+        self.share.request().ok_or(Cause::Busy)
     }
 
     /// Says what the connection is for after the answer that is about to be given.
@@ -103,6 +119,17 @@ impl Connection {
         }
     }
 
+    /// Leaves a record of a client whose bytes no service has seen.
+    fn cut_off(&self, fault: Fault) -> Reject {
+        let reject = Reject::new(Cause::Framing(fault));
+        let mut record = self.state.audit.begin(&self.client);
+        if let Via::Tunnel(origin) = &self.via {
+            record.asks_host(origin);
+        }
+        reject.note(&mut record);
+        reject
+    }
+
     fn is_upheld(&self) -> bool {
         match &self.via {
             Via::Proxy | Via::Steered => true,
@@ -139,12 +166,7 @@ where
     }
     let gate = http.into_parts().io.into_inner();
     if let Some(fault) = gate.refusal() {
-        let reject = Reject::new(Cause::Framing(fault));
-        let mut record = connection.state.audit.begin(&connection.client);
-        if let Via::Tunnel(origin) = &connection.via {
-            record.asks_host(origin);
-        }
-        reject.note(&mut record);
+        let reject = connection.cut_off(fault);
         _ = gate.answer_and_close(&reject.into_bytes()).await;
         return None;
     }
@@ -163,14 +185,10 @@ where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = &connection.state.limits;
-    let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-    builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.streams)
-        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW);
-    let mut http = pin!(builder.serve_connection(TokioIo::new(io), service(connection)));
+    let gate = Http2Gate::new(io, limits.http2_patience());
+    let fault = gate.fault();
+    let server = limits.http2_server();
+    let mut http = pin!(server.serve_connection(TokioIo::new(gate), service(connection)));
     let ended = tokio::select! {
         ended = http.as_mut() => ended,
         () = connection.closing() => {
@@ -178,14 +196,12 @@ where
             http.await
         }
     };
-    if let Err(error) = ended {
-        connection.broke_off(&error);
+    match (fault.get(), ended) {
+        (Some(fault), _) => _ = connection.cut_off(*fault),
+        (None, Err(error)) => connection.broke_off(&error),
+        (None, Ok(())) => {}
     }
 }
-
-/// Flow-control windows towards agents, in bytes: what one upload, and all of a connection's, may have under way.
-const STREAM_WINDOW: u32 = 1024 * 1024;
-const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 
 fn service(
     connection: &Arc<Connection>,
@@ -196,5 +212,15 @@ fn service(
     Future: Future<Output = Result<Response<Download>, Infallible>> + Send + 'static,
 > + use<> {
     let connection = connection.clone();
-    service_fn(move |request: Request<Incoming>| handle(connection.clone(), request))
+    service_fn(move |mut request: Request<Incoming>| {
+        // At once, and not when the answer's task is first run: what was not let in must not be kept meanwhile.
+        match connection.let_in(&request) {
+            Ok(turn) => Either::Left(Box::pin(handle(connection.clone(), request, turn))),
+            Err(cause) => {
+                let version = request.version();
+                request.headers_mut().clear();
+                Either::Right(ready(Ok(turn_away(&connection, version, cause))))
+            }
+        }
+    })
 }

@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 pub use self::answer::Addresses;
 
 use super::State;
+use super::quota::Quota;
 use crate::audit::{Client, Verdict};
 use crate::route::Reason;
 
@@ -174,42 +175,6 @@ impl Server {
     }
 }
 
-/// How many refused names are recorded: so many at once, and then one a second. An agent chooses how often it asks.
-#[derive(Debug)]
-struct Quota {
-    left: u32,
-    filled: Instant,
-    unrecorded: u64,
-}
-
-impl Quota {
-    const BURST: u32 = 20;
-
-    fn new(now: Instant) -> Self {
-        Self {
-            left: Self::BURST,
-            filled: now,
-            unrecorded: 0,
-        }
-    }
-
-    /// Whether one more may be recorded; if so, how many were not since the last one.
-    fn take(&mut self, now: Instant) -> Option<u64> {
-        let passed = now.saturating_duration_since(self.filled).as_secs();
-        if passed > 0 {
-            let passed = u32::try_from(passed).unwrap_or(u32::MAX);
-            self.left = self.left.saturating_add(passed).min(Self::BURST);
-            self.filled = now;
-        }
-        if self.left == 0 {
-            self.unrecorded += 1;
-            return None;
-        }
-        self.left -= 1;
-        Some(std::mem::take(&mut self.unrecorded))
-    }
-}
-
 /// A query is a header, a name of 255 bytes at the most, and an OPT record with a few options.
 const LONGEST_QUERY: usize = 4096;
 /// Streams at once.
@@ -221,30 +186,4 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Who reaches a loopback address is on this machine already.
 fn is_guarded(address: io::Result<SocketAddr>) -> bool {
     address.map_or(true, |address| !address.ip().to_canonical().is_loopback())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::{Duration, Instant};
-
-    use super::Quota;
-
-    #[test]
-    fn records_of_refused_names_are_rationed() {
-        let start = Instant::now();
-        let mut quota = Quota::new(start);
-        for _ in 0..Quota::BURST {
-            assert_eq!(quota.take(start), Some(0));
-        }
-        for _ in 0..7 {
-            assert_eq!(quota.take(start), None);
-        }
-        let later = start + Duration::from_secs(1);
-        assert_eq!(quota.take(later), Some(7));
-        assert_eq!(quota.take(later), None);
-        let much_later = start + Duration::from_secs(3600);
-        assert_eq!(quota.take(much_later), Some(1));
-        let left = std::iter::from_fn(|| quota.take(much_later)).count();
-        assert_eq!(left, Quota::BURST as usize - 1);
-    }
 }

@@ -12,8 +12,10 @@
 mod chunked;
 mod clock;
 pub mod fault;
+pub mod frames;
 pub mod framing;
 mod head;
+pub mod http2;
 #[cfg(test)]
 mod tests;
 

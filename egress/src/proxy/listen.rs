@@ -13,6 +13,7 @@ use tokio::time::sleep;
 use tokio_util::either::Either;
 
 use super::State;
+use super::clients::Entry;
 use super::connect;
 use super::connection::{Connection, Takeover, serve_h1};
 use super::socket::{Idle, Socket};
@@ -156,10 +157,16 @@ async fn accept_loop(
                 if std::mem::take(&mut is_failing) {
                     tracing::info!("connections are accepted again");
                 }
+                let Some(entry) = state.clients.enter(&client) else {
+                    let turned_away = &state.audit.counters.turned_away;
+                    turned_away.fetch_add(1, Ordering::Relaxed);
+                    state.clients.turned_away(&client);
+                    continue;
+                };
                 let state = state.clone();
                 state.tasks.clone().spawn(async move {
                     let _slot = slot;
-                    serve_client(state, entrance, stream, client, is_guarded).await;
+                    serve_client(state, entrance, stream, client, &entry, is_guarded).await;
                 });
             }
             Err(error) => {
@@ -180,6 +187,7 @@ async fn serve_client(
     entrance: Entrance,
     stream: Either<TcpStream, UnixStream>,
     client: Client,
+    entry: &Entry,
     is_guarded: bool,
 ) {
     let counters = &state.audit.counters;
@@ -193,7 +201,7 @@ async fn serve_client(
     }
     counters.open_connections.fetch_add(1, Ordering::Relaxed);
     let mut socket = Idle::new(stream, state.limits.tunnel_idle);
-    let connection = |via| Connection::new(state.clone(), via, client.clone());
+    let connection = |via| Connection::new(state.clone(), via, client.clone(), entry.share());
     match entrance {
         Entrance::Proxy => proxy(&connection(Via::Proxy), socket).await,
         Entrance::SteerTls => steer::tls(&connection(Via::Steered), socket).await,

@@ -8,10 +8,10 @@ use std::fmt;
 
 use bytes::Bytes;
 use http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, PROXY_AUTHENTICATE,
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, PROXY_AUTHENTICATE, RETRY_AFTER,
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use http::{HeaderName, Response, StatusCode};
+use http::{HeaderName, Response, StatusCode, Version};
 
 use super::body::Download;
 use super::gate::fault::Fault;
@@ -87,6 +87,8 @@ pub enum Cause {
     Decoders,
     /// No leaf certificate could be issued.
     Issue,
+    /// As many requests are under way as there may be, of this client or of all.
+    Busy,
     /// The sidecar is stopping.
     Stopping,
 }
@@ -191,12 +193,15 @@ impl Reject {
                 // RFC 9110, section 15.5.22: a 426 says which protocol it would take.
                 headers.insert(UPGRADE, HeaderValue::from_static("HTTP/1.1"));
             }
+            Cause::Busy => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            }
             Cause::Handshake => {
                 headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             }
             _ => {}
         }
-        if self.cause.ends_connection() {
+        if self.cause.ends_connection(Version::HTTP_11) {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
@@ -262,7 +267,7 @@ impl Cause {
             | Self::UpstreamProxy => StatusCode::BAD_GATEWAY,
             Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Issue => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Decoders | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::Decoders | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -296,6 +301,7 @@ impl Cause {
             Self::UpstreamProxy => "upstream_proxy",
             Self::Decoders => "decoders_exhausted",
             Self::Issue => "no_certificate",
+            Self::Busy => "too_many_requests",
             Self::Stopping => "stopping",
         }
     }
@@ -324,7 +330,7 @@ impl Cause {
             | Self::UpstreamHandshake
             | Self::UpstreamCoding
             | Self::UpstreamProxy => Side::Upstream,
-            Self::Decoders | Self::Issue | Self::Stopping => Side::Internal,
+            Self::Busy | Self::Decoders | Self::Issue | Self::Stopping => Side::Internal,
         }
     }
 
@@ -385,12 +391,19 @@ impl Cause {
             Self::Decoders => "try again, or send `Accept-Encoding: identity`",
             Self::UpstreamProxy => "check `--upstream-proxy`; the sidecar's log has its answer",
             Self::Issue => "the sidecar's log has the reason",
+            Self::Busy => {
+                "wait for a request of yours to end; the operator can raise `--max-requests` and `--max-per-client`"
+            }
             Self::Stopping => "try again once the sidecar is up",
         }
     }
 
     /// Whether nothing more is read from a connection after this answer.
-    pub fn ends_connection(self) -> bool {
+    pub fn ends_connection(self, version: Version) -> bool {
+        // The streams of HTTP/2 are told apart whatever becomes of one.
+        if version == Version::HTTP_2 && self == Self::Framing(Fault::BodyTimeout) {
+            return false;
+        }
         matches!(
             self,
             Self::Framing(_) | Self::Target(_) | Self::Forfeited | Self::Stopping | Self::Handshake
@@ -434,6 +447,7 @@ impl fmt::Display for Cause {
             Self::UpstreamProxy => "the proxy in front of the upstream refused",
             Self::Decoders => "too many compressed answers are under way",
             Self::Issue => "no certificate for this host",
+            Self::Busy => "too many requests are under way",
             Self::Stopping => "the sidecar is stopping",
         })
     }

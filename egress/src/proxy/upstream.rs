@@ -10,13 +10,12 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
 pub use self::dial::{Dialer, ProxyUrl, Stream};
@@ -47,7 +46,7 @@ impl Upstream {
         Self {
             dialer,
             tls,
-            pool: Pool::new(limits.pool_idle),
+            pool: Pool::new(limits.pool_idle, limits.pooled),
             limits,
         }
     }
@@ -232,13 +231,9 @@ impl Upstream {
     }
 
     async fn handshake_h2(&self, permit: &Permit, stream: Stream) -> Result<Connection, Reject> {
-        let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(H2_STREAM_WINDOW)
-            .initial_connection_window_size(H2_CONNECTION_WINDOW)
-            .max_header_list_size(u32::try_from(self.limits.header_bytes).unwrap_or(u32::MAX))
-            .keep_alive_interval(H2_PING_INTERVAL)
-            .keep_alive_timeout(H2_PING_TIMEOUT)
+        let (sender, connection) = self
+            .limits
+            .http2_client()
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| {
@@ -250,14 +245,6 @@ impl Upstream {
         Ok(Connection::h2(sender))
     }
 }
-
-/// Flow-control windows towards HTTP/2 upstreams, in bytes: what one stream, and all of them, may have under way. The
-/// streams may be different agents': all of them can stand still without a hold on one that does not.
-const H2_STREAM_WINDOW: u32 = 1024 * 1024;
-const H2_CONNECTION_WINDOW: u32 = (pool::MAX_STREAMS as u32 + 1) * H2_STREAM_WINDOW;
-/// A dead HTTP/2 connection is noticed within these two while streams are open on it.
-const H2_PING_INTERVAL: Duration = Duration::from_secs(30);
-const H2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Writes the origin that was decided on into the request, in the form that the connection's protocol wants. The path is
 /// the very bytes of the permit's target.

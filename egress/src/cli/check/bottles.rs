@@ -30,7 +30,7 @@ impl Bottles {
             Ok(Rendered {
                 bottle: bottle.clone(),
                 agents: agents.map(|(agent, _)| agent.to_owned()).collect(),
-                summary: Summary::of(rules.iter().map(|(rule, _)| rule)),
+                summary: Summary::of(rules.iter().map(|(rule, _)| rule), None),
                 slots: render_routes::slots(&rendered),
             })
         });

@@ -3,20 +3,19 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::RawFd;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::anyhow;
 use egress_ca::{Constraints, Root};
 use ipnet::IpNet;
 
 use super::super::Failure;
+use super::super::limits::LimitArgs;
 use super::super::logging::{LogFilter, LogFormat};
 use super::dns::DnsAddress;
 use super::listen::{self, ListenAddress, Place};
 use crate::admin::AdminAddress;
 use crate::credential::{SlotName, UPSTREAM_PROXY};
 use crate::proxy::Entrance;
-use crate::proxy::limits::Limits;
 use crate::proxy::steer::preamble::TOKEN_NAME;
 use crate::proxy::upstream::ProxyUrl;
 use crate::route::host::{Host, HostPattern};
@@ -110,30 +109,8 @@ pub struct Args {
     /// Do not start where a measure by which the process confines itself is not in force
     #[arg(long)]
     pub(super) require_confinement: bool,
-    /// Seconds for a request's head, from its first byte
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = seconds())]
-    pub(super) head_timeout: u64,
-    /// Seconds for a TLS handshake, on either side
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = seconds())]
-    pub(super) handshake_timeout: u64,
-    /// Seconds for a connection to an upstream
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = seconds())]
-    pub(super) connect_timeout: u64,
-    /// Seconds for an upstream's answer to begin
-    #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = seconds())]
-    pub(super) answer_timeout: u64,
-    /// Seconds for a body that stands still
-    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = seconds())]
-    pub(super) body_timeout: u64,
-    /// Seconds for a tunnel or WebSocket on which nothing moves
-    #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = seconds())]
-    pub(super) idle_timeout: u64,
-    /// Seconds for exchanges under way when the sidecar is asked to stop
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = seconds())]
-    pub(super) drain_timeout: u64,
-    /// Client connections at once
-    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) max_connections: u32,
+    #[command(flatten)]
+    pub(super) limits: LimitArgs,
 }
 
 /// Where the bottle's CA is.
@@ -165,10 +142,6 @@ Examples:
 
 Signals: HUP reads the routes and slots again; TERM and INT stop after the exchanges under way, a
 second INT at once.";
-
-fn seconds() -> clap::builder::RangedU64ValueParser {
-    clap::value_parser!(u64).range(1..=7 * 86_400)
-}
 
 impl Args {
     /// The listeners, inherited ones taken over.
@@ -213,22 +186,6 @@ impl Args {
             }
         }
         Ok(())
-    }
-
-    pub(super) fn limits(&self) -> Limits {
-        Limits {
-            head: Duration::from_secs(self.head_timeout),
-            handshake: Duration::from_secs(self.handshake_timeout),
-            connect: Duration::from_secs(self.connect_timeout),
-            answer: Duration::from_secs(self.answer_timeout),
-            body_idle: Duration::from_secs(self.body_timeout),
-            tunnel_idle: Duration::from_secs(self.idle_timeout),
-            drain: Duration::from_secs(self.drain_timeout),
-            connections: usize::try_from(self.max_connections)
-                .unwrap_or(usize::MAX)
-                .max(1),
-            ..Limits::default()
-        }
     }
 }
 

@@ -101,6 +101,38 @@ pub enum Fault {
     /// No byte of the body came for too long.
     #[error("the body stalled")]
     BodyTimeout,
+    /// HTTP/2 frames that bring nothing, more than anybody needs.
+    #[error("a flood of HTTP/2 frames: {0}")]
+    Flood(Flood),
+}
+
+/// What there was too much of on an HTTP/2 connection.
+#[derive(Clone, Copy, Debug, Eq, Error, Hash, PartialEq)]
+pub enum Flood {
+    /// DATA without a byte.
+    #[error("empty DATA")]
+    EmptyData,
+    /// PRIORITY, which RFC 9113 deprecates.
+    #[error("PRIORITY")]
+    Priority,
+    /// Streams that were reset, by the client or for its faults.
+    #[error("RST_STREAM")]
+    Reset,
+    /// SETTINGS.
+    #[error("SETTINGS")]
+    Settings,
+    /// PING.
+    #[error("PING")]
+    Ping,
+    /// WINDOW_UPDATE.
+    #[error("WINDOW_UPDATE")]
+    WindowUpdate,
+    /// CONTINUATION.
+    #[error("CONTINUATION")]
+    Continuation,
+    /// Any other type.
+    #[error("other frames")]
+    Other,
 }
 
 impl Fault {
@@ -155,13 +187,16 @@ impl Fault {
             Self::TrailersTooLarge => "trailers_too_large",
             Self::TruncatedBody => "truncated_body",
             Self::BodyTimeout => "body_timeout",
+            Self::Flood(_) => "http2_flood",
         }
     }
 
-    /// The status that tells the client: 408, 431, 505 or 400.
+    /// The status that tells the client: 408, 429, 431, 505 or 400.
     pub fn status(self) -> u16 {
         match self {
             Self::HeadTimeout | Self::BodyTimeout => 408,
+            // HTTP/2 has a frame for it, so no client sees this one.
+            Self::Flood(_) => 429,
             Self::HeadTooLarge | Self::TooManyFields => 431,
             Self::Version | Self::Http2Preface => 505,
             _ => 400,

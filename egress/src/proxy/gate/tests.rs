@@ -1,6 +1,8 @@
 //! The gate's tests: framing alone, hostile transfer codings, and the gate in front of the real hyper.
 
+mod frames;
 mod framing;
+mod http2;
 mod serving;
 mod smuggler;
 mod timing;

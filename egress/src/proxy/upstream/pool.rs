@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 
 use super::super::body::Upload;
+use super::super::limits::MAX_UPSTREAM_STREAMS;
 use crate::policy::Lasting;
 use crate::route::target::Origin;
 
@@ -22,6 +23,35 @@ use crate::route::target::Origin;
 pub struct Pool {
     places: Mutex<HashMap<Key, Arc<Place>>>,
     idle: Duration,
+    kept: Arc<Kept>,
+}
+
+/// How many connections are kept for all keys, and how many may be. An agent can make many keys where a route admits many
+/// hosts.
+#[derive(Debug)]
+struct Kept {
+    count: AtomicUsize,
+    most: usize,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Keep(Arc<Kept>);
+
+impl Kept {
+    fn one_more(self: &Arc<Self>) -> Option<Keep> {
+        let more = |count: usize| (count < self.most).then_some(count + 1);
+        self.count
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .is_ok()
+            .then(|| Keep(self.clone()))
+    }
+}
+
+impl Drop for Keep {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What a connection is good for.
@@ -32,8 +62,9 @@ pub(super) struct Key {
 }
 
 /// The connections of one key.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Place {
+    kept: Arc<Kept>,
     waiting: Mutex<Vec<Waiting>>,
     shared: Mutex<Vec<Shared>>,
     speaks_h2: AtomicBool,
@@ -44,6 +75,7 @@ struct Place {
 struct Waiting {
     sender: http1::SendRequest<Upload>,
     since: Instant,
+    _keep: Keep,
 }
 
 /// An HTTP/2 connection and the streams on it.
@@ -52,6 +84,7 @@ pub(super) struct Shared {
     sender: http2::SendRequest<Upload>,
     streams: Arc<AtomicUsize>,
     since: Instant,
+    keep: Option<Arc<Keep>>,
 }
 
 /// A connection that is ready for one request.
@@ -73,15 +106,17 @@ impl Drop for Stream {
 
 /// How many idle HTTP/1.1 connections a key keeps.
 const MAX_WAITING: usize = 128;
-/// How many streams a shared connection carries before another one is opened: what RFC 9113, section 6.5.2, recommends
-/// servers to allow at the least.
-pub(super) const MAX_STREAMS: usize = 100;
 
 impl Pool {
-    pub(super) fn new(idle: Duration) -> Self {
+    /// Keeps at most so many connections, for so long.
+    pub(super) fn new(idle: Duration, most: usize) -> Self {
         Self {
             places: Mutex::default(),
             idle,
+            kept: Arc::new(Kept {
+                count: AtomicUsize::new(0),
+                most,
+            }),
         }
     }
 
@@ -120,7 +155,10 @@ impl Pool {
         if let Some(place) = places.get(key) {
             return Home(Arc::downgrade(place));
         }
-        Home(Arc::downgrade(places.entry(key.clone()).or_default()))
+        let place = places
+            .entry(key.clone())
+            .or_insert_with(|| Arc::new(Place::new(self.kept.clone())));
+        Home(Arc::downgrade(place))
     }
 
     /// Forgets the connections of every key that is not upheld. Exchanges under way finish; their connections do not come
@@ -156,17 +194,31 @@ impl Home {
             return;
         };
         place.speaks_h2.store(true, Ordering::Relaxed);
-        lock(&place.shared).push(shared.clone());
+        if let Some(keep) = place.kept.one_more() {
+            let mut shared = shared.clone();
+            shared.keep = Some(Arc::new(keep));
+            lock(&place.shared).push(shared);
+        }
     }
 }
 
 impl Place {
+    fn new(kept: Arc<Kept>) -> Self {
+        Self {
+            kept,
+            waiting: Mutex::default(),
+            shared: Mutex::default(),
+            speaks_h2: AtomicBool::new(false),
+            dialling: Arc::default(),
+        }
+    }
+
     fn shared(&self) -> Option<Connection> {
         let mut all = lock(&self.shared);
         all.retain(|shared| !shared.sender.is_closed());
         let free = all
             .iter_mut()
-            .find(|shared| shared.streams.load(Ordering::Relaxed) < MAX_STREAMS)?;
+            .find(|shared| shared.streams.load(Ordering::Relaxed) < MAX_UPSTREAM_STREAMS)?;
         free.since = Instant::now();
         Some(free.clone().stream())
     }
@@ -193,6 +245,7 @@ impl Connection {
             sender,
             streams: Arc::default(),
             since: Instant::now(),
+            keep: None,
         }
         .stream()
     }
@@ -246,10 +299,13 @@ impl Checkin {
             return;
         };
         let mut waiting = lock(&place.waiting);
-        if waiting.len() < MAX_WAITING {
+        if waiting.len() < MAX_WAITING
+            && let Some(keep) = place.kept.one_more()
+        {
             waiting.push(Waiting {
                 sender,
                 since: Instant::now(),
+                _keep: keep,
             });
         }
     }
