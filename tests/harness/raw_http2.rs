@@ -1,6 +1,8 @@
 //! HTTP/2 frame by frame, for requests that no library would send. Header blocks go out as literals without Huffman
 //! coding; of an answer's header block only the status is read, in the two forms that the sidecar's library writes.
 
+use std::collections::VecDeque;
+
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::agent::{Agent, Tunnel};
@@ -12,7 +14,12 @@ pub(crate) struct RawHttp2<S = Tunnel> {
     next: u32,
     /// The peer has said that it takes no further streams.
     pub(crate) goaway: bool,
+    /// Frames that came while another stream was waited for.
+    set_aside: VecDeque<Frame>,
 }
+
+/// Type, flags, stream and payload.
+type Frame = (u8, u8, u32, Vec<u8>);
 
 /// How a stream ended.
 #[derive(Clone, Debug, Default)]
@@ -23,15 +30,17 @@ pub(crate) struct Ended {
     pub(crate) broken: bool,
 }
 
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const PRIORITY: u8 = 2;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PING: u8 = 6;
 const GOAWAY: u8 = 7;
-const CONTINUATION: u8 = 9;
-const DATA: u8 = 0;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
+pub(crate) const CONTINUATION: u8 = 9;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
 const ACK: u8 = 1;
 /// What a frame may carry unless its receiver says otherwise (RFC 9113, section 4.2).
 const MAX_FRAME: usize = 16_384;
@@ -53,6 +62,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawHttp2<S> {
             stream,
             next: 1,
             goaway: false,
+            set_aside: VecDeque::new(),
         }
     }
 
@@ -64,28 +74,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawHttp2<S> {
 
     /// Sends a request without a body, and returns its stream.
     pub(crate) async fn begin(&mut self, fields: &[(&str, &[u8])]) -> u32 {
-        let id = self.next;
-        self.next += 2;
+        let id = self.id();
         self.block(id, fields, true).await;
         id
     }
 
     /// Sends the head of a request whose stream stays open, and returns the stream.
     pub(crate) async fn begin_open(&mut self, fields: &[(&str, &[u8])]) -> u32 {
-        let id = self.next;
-        self.next += 2;
+        let id = self.id();
         self.block(id, fields, false).await;
         id
     }
 
     /// Sends a header block on a stream: a head, or trailers. A long one is continued.
     pub(crate) async fn block(&mut self, id: u32, fields: &[(&str, &[u8])], end: bool) {
-        let mut block = Vec::new();
-        for (name, value) in fields {
-            block.push(0);
-            text(&mut block, name.as_bytes());
-            text(&mut block, value);
-        }
+        let block = block(fields);
         let mut pieces = block.chunks(MAX_FRAME).peekable();
         let (mut kind, mut flags) = (HEADERS, if end { END_STREAM } else { 0 });
         while let Some(piece) = pieces.next() {
@@ -104,24 +107,39 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawHttp2<S> {
         self.send(&frame(DATA, flags, id, data)).await;
     }
 
+    /// The next stream of the client's.
+    pub(crate) fn id(&mut self) -> u32 {
+        self.next += 2;
+        self.next - 2
+    }
+
     /// Reads until the stream has ended.
     pub(crate) async fn end(&mut self, id: u32) -> Ended {
         let mut ended = Ended::default();
         loop {
-            let Some((kind, flags, stream, payload)) = self.frame().await else {
+            let earlier = self.set_aside.iter().position(|frame| frame.2 == id);
+            let frame = match earlier.and_then(|at| self.set_aside.remove(at)) {
+                Some(frame) => Some(frame),
+                None => self.frame().await,
+            };
+            if let Some(other) = frame.clone().filter(|frame| frame.2 != id) {
+                self.set_aside.push_back(other);
+                continue;
+            }
+            let Some((kind, flags, _, payload)) = frame else {
                 ended.broken = true;
                 return ended;
             };
             match kind {
-                HEADERS if stream == id => ended.status = status(&payload),
-                DATA if stream == id => ended.body.push_str(&String::from_utf8_lossy(&payload)),
-                RST_STREAM if stream == id => {
+                HEADERS => ended.status = status(&payload),
+                DATA => ended.body.push_str(&String::from_utf8_lossy(&payload)),
+                RST_STREAM => {
                     ended.broken |= ended.status.is_none();
                     return ended;
                 }
                 _ => {}
             }
-            if matches!(kind, HEADERS | DATA) && stream == id && flags & END_STREAM != 0 {
+            if matches!(kind, HEADERS | DATA) && flags & END_STREAM != 0 {
                 return ended;
             }
         }
@@ -132,7 +150,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawHttp2<S> {
         while self.frame().await.is_some() {}
     }
 
-    async fn frame(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
+    /// Reads until the peer closes, and answers nothing meanwhile, not even SETTINGS.
+    pub(crate) async fn closed_on_silence(&mut self) {
+        let mut rest = Vec::new();
+        // How the connection ends is the peer's business; that it does is what is waited for.
+        let _ = within("end of the connection", self.stream.read_to_end(&mut rest)).await;
+    }
+
+    async fn frame(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
         let read = within("HTTP/2 frame", self.stream.read_exact(&mut head)).await;
         read.ok()?;
@@ -148,13 +173,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawHttp2<S> {
         Some((kind, flags, u32::from_be_bytes(id), payload))
     }
 
-    async fn send(&mut self, bytes: &[u8]) {
+    /// Sends bytes as they are, or as many of them as the peer takes before it hangs up.
+    pub(crate) async fn send(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes).await;
         let _ = self.stream.flush().await;
     }
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+/// A header block of literals.
+pub(crate) fn block(fields: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        text(&mut block, name.as_bytes());
+        text(&mut block, value);
+    }
+    block
+}
+
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("a small frame");
     let mut frame = length.to_be_bytes()[1..].to_vec();
     frame.extend([kind, flags]);

@@ -221,6 +221,52 @@ mod tests {
     }
 
     #[test]
+    fn each_argument_sets_its_own_limit() {
+        let arguments = [
+            "egress",
+            "--head-timeout=1s",
+            "--handshake-timeout=2s",
+            "--connect-timeout=3s",
+            "--answer-timeout=4s",
+            "--body-timeout=5s",
+            "--idle-timeout=6s",
+            "--pool-timeout=7s",
+            "--drain-timeout=8s",
+            "--max-head=9000",
+            "--max-fields=10",
+            "--max-connections=11",
+            "--max-per-client=12",
+            "--max-requests=13",
+            "--max-http2=14",
+            "--max-streams=15",
+            "--max-pooled=16",
+            "--max-leaves=17",
+        ];
+        let matches = LimitArgs::augment_args(Command::new("egress")).get_matches_from(arguments);
+        let limits = LimitArgs::from_arg_matches(&matches).unwrap().limits();
+        let expected = Limits {
+            head: Duration::from_secs(1),
+            handshake: Duration::from_secs(2),
+            connect: Duration::from_secs(3),
+            answer: Duration::from_secs(4),
+            body_idle: Duration::from_secs(5),
+            tunnel_idle: Duration::from_secs(6),
+            pool_idle: Duration::from_secs(7),
+            drain: Duration::from_secs(8),
+            header_bytes: 9000,
+            header_count: 10,
+            connections: 11,
+            per_client: 12,
+            requests: 13,
+            http2: 14,
+            streams: 15,
+            pooled: 16,
+            leaves: 17.try_into().unwrap(),
+        };
+        assert_eq!(format!("{limits:?}"), format!("{expected:?}"));
+    }
+
+    #[test]
     fn without_an_argument_the_defaults_are_those_of_the_data_path() {
         let matches = LimitArgs::augment_args(Command::new("egress")).get_matches_from(["egress"]);
         let limits = LimitArgs::from_arg_matches(&matches).unwrap().limits();

@@ -102,7 +102,6 @@ async fn intercept(
 ) -> Result<(), Reject> {
     let state = &connection.state;
     let issue = |error: egress_ca::Error| Reject::new(Cause::Issue).at(origin).because(error);
-    let turn = connection.share.http2();
     let handshake = async {
         let hello = LazyConfigAcceptor::new(Acceptor::default(), agent)
             .await
@@ -120,14 +119,19 @@ async fn intercept(
             .issuer
             .server_config(name, SystemTime::now())
             .map_err(issue)?;
+        // Not before the client has asked for it, or silence would take the places.
+        let offered = hello.client_hello().alpn();
+        let wants_h2 = offered.is_some_and(|mut offered| offered.any(|name| name == b"h2"));
+        let turn = wants_h2.then(|| connection.share.http2()).flatten();
         let config = match turn {
             Some(_) => config,
             None => http1_alone(&config),
         };
-        hello.into_stream(config).await.map_err(agent_tls)
+        let stream = hello.into_stream(config).await.map_err(agent_tls)?;
+        Ok((stream, turn))
     };
     let handshake = state.unless_withdrawn(origin, handshake);
-    let stream = match timeout(state.limits.handshake, handshake).await {
+    let (stream, turn) = match timeout(state.limits.handshake, handshake).await {
         Ok(stream) => stream.map_err(|reject| reject.at(origin))?,
         Err(_) => return Err(no_handshake_in_time().at(origin)),
     };
