@@ -52,6 +52,11 @@ async fn counter(rig: &Rig, name: &str) -> u64 {
     status["counters"][name].as_u64().expect("a counter")
 }
 
+/// Waits until a counter stands at a number.
+async fn counted(rig: &Rig, name: &str, wanted: u64) {
+    within(name, async { while counter(rig, name).await != wanted {} }).await;
+}
+
 #[tokio::test]
 async fn row_33_a_silent_tls_client_is_cut_off() {
     let rig = rig(&["--handshake-timeout=300ms"]).await;
@@ -229,9 +234,7 @@ async fn row_35_values_without_sense_are_usage_errors_that_say_what_makes_some()
 async fn row_35_at_the_cap_of_connections_clients_wait() {
     let rig = rig(&["--max-connections=2"]).await;
     let held = [rig.agent.raw().await, rig.agent.raw().await];
-    while counter(&rig, "open_connections").await < 2 {
-        tokio::task::yield_now().await;
-    }
+    counted(&rig, "open_connections", 2).await;
     let mut waiting = rig.agent.raw().await;
     waiting
         .write_all(b"GET / HTTP/1.1\r\n\r\n")
@@ -248,9 +251,7 @@ async fn row_35_at_the_cap_of_connections_clients_wait() {
 async fn row_35_a_client_at_its_cap_is_closed_at_once_and_another_is_served() {
     let rig = rig(&["--max-per-client=2"]).await;
     let held = [rig.agent.raw().await, rig.agent.raw().await];
-    while counter(&rig, "open_connections").await < 2 {
-        tokio::task::yield_now().await;
-    }
+    counted(&rig, "open_connections", 2).await;
     for _ in 0..60 {
         assert!(ended(&mut rig.agent.raw().await).await.is_empty());
     }
@@ -269,9 +270,7 @@ async fn row_35_a_client_at_its_cap_is_closed_at_once_and_another_is_served() {
     let answer = read_until(&mut other, "\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     drop(held);
-    while counter(&rig, "open_connections").await > 1 {
-        tokio::task::yield_now().await;
-    }
+    counted(&rig, "open_connections", 1).await;
     rig.agent.get("https://api.test/").await.assert_served();
 }
 
