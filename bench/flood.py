@@ -63,11 +63,15 @@ def measure(egress, directory, count, port):
     sidecar = subprocess.Popen(command, pass_fds=[write])
     try:
         os.close(write)
-        told = dict(line.split("=", 1) for line in os.fdopen(read).read().split())
+        told = {}
+        with os.fdopen(read) as ready:
+            while "READY" not in told:
+                key, value = ready.readline().strip().split("=", 1)
+                told[key] = value
         host, proxy = told["LISTEN"].rsplit(":", 1)
         held = [attack(at, (host, int(proxy))) for at in range(count - 1)]
-        before = -1
-        while (now := memory(sidecar.pid, "VmRSS")) != before:
+        before = 0
+        while (now := memory(sidecar.pid, "VmRSS")) > before * 1.01:
             before = now
             time.sleep(2)
         held.pop().close()
