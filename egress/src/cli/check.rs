@@ -159,6 +159,7 @@ impl Summary {
             passthrough: 0,
             hosts: BTreeSet::new(),
             slots: BTreeSet::new(),
+            waived: BTreeSet::new(),
         };
         for rule in rules {
             summary.routes += 1;

@@ -38,7 +38,7 @@ pub(super) struct LimitArgs {
     #[arg(long, value_name = "TIME", default_value = "10s")]
     drain_timeout: Time,
     /// Bytes of a header block, at least 4KiB
-    #[arg(long, value_name = "SIZE", default_value = "64KiB")]
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = head)]
     max_head: Size,
     /// Fields of a header block
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = up_to(1000))]
@@ -61,6 +61,9 @@ pub(super) struct LimitArgs {
     /// Upstream connections that are kept for a next request
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = up_to(1 << 20))]
     max_pooled: usize,
+    /// Memory for compressed answers that are decoded to be masked, 64KiB each
+    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    max_decoding: Size,
     /// Leaf certificates that are kept
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = up_to(1 << 20))]
     max_leaves: usize,
@@ -90,6 +93,7 @@ impl LimitArgs {
             http2: self.max_http2,
             streams: u32::try_from(self.max_streams).unwrap_or(u32::MAX),
             pooled: self.max_pooled,
+            decoders: self.max_decoding.0,
             leaves: NonZeroUsize::new(self.max_leaves).unwrap_or(NonZeroUsize::MIN),
         }
     }
@@ -156,12 +160,16 @@ impl FromStr for Size {
             _ => return Err(InvalidSize::Form),
         };
         let number: usize = number.parse().map_err(|_| InvalidSize::Form)?;
-        let size = number.saturating_mul(bytes);
-        if (SMALLEST..=LARGEST).contains(&size) {
-            Ok(Self(size))
-        } else {
-            Err(InvalidSize::Range)
-        }
+        Ok(Self(number.saturating_mul(bytes)))
+    }
+}
+
+fn head(text: &str) -> Result<Size, InvalidSize> {
+    let size: Size = text.parse()?;
+    if (SMALLEST..=LARGEST).contains(&size.0) {
+        Ok(size)
+    } else {
+        Err(InvalidSize::Range)
     }
 }
 
@@ -214,7 +222,7 @@ mod tests {
             assert_eq!(text.parse::<Size>(), Err(InvalidSize::Form), "{text:?}");
         }
         for text in ["0", "4095", "2MiB"] {
-            assert_eq!(text.parse::<Size>(), Err(InvalidSize::Range), "{text}");
+            assert_eq!(super::head(text), Err(InvalidSize::Range), "{text}");
         }
         assert_eq!("4096".parse(), Ok(Size(4096)));
         assert_eq!("64KiB".parse(), Ok(Size(65_536)));
@@ -241,6 +249,7 @@ mod tests {
             "--max-streams=15",
             "--max-pooled=16",
             "--max-leaves=17",
+            "--max-decoding=18",
         ];
         let matches = LimitArgs::augment_args(Command::new("egress")).get_matches_from(arguments);
         let limits = LimitArgs::from_arg_matches(&matches).unwrap().limits();
@@ -262,6 +271,7 @@ mod tests {
             streams: 15,
             pooled: 16,
             leaves: 17.try_into().unwrap(),
+            decoders: 18,
         };
         assert_eq!(format!("{limits:?}"), format!("{expected:?}"));
     }

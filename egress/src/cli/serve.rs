@@ -12,6 +12,7 @@ mod slots;
 use std::fs::File;
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::os::fd::RawFd;
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -73,7 +73,7 @@ impl Default for Limits {
             per_client: 256,
             http2: 512,
             streams: 100,
-            decoders: 256 * 1024 * 1024,
+            decoders: 64 * 1024 * 1024,
             pooled: 256,
             leaves: NonZeroUsize::new(1024).expect("1024 is not 0"),
         }

@@ -101,6 +101,7 @@ impl Limits {
                     self.pooled,
                     self.of_a_pooled(),
                 ),
+                Part::new("decoders of answers", 1, self.decoders),
                 Part::new("leaf certificates", self.leaves.get(), LEAF),
             ],
         }
