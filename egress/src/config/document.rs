@@ -285,12 +285,11 @@ fn syntax_fault(error: &ScanError, text: &str) -> Fault {
         }
         _ => Fault::new(span, format!("not valid YAML: {}", error.info())),
     };
-    let line = text
-        .lines()
-        .nth(marker.line().saturating_sub(1))
-        .unwrap_or_default();
-    let indent = line.len() - line.trim_start().len();
-    if line.get(..indent).is_some_and(|blank| blank.contains('\t')) {
+    let before = text.get(..span.start as usize).unwrap_or_default();
+    let begin = before.rfind(['\r', '\n']).map_or(0, |end| end + 1);
+    let line = text.get(begin..).unwrap_or_default();
+    let mut indent = line.chars().take_while(|c| matches!(c, ' ' | '\t'));
+    if indent.any(|c| c == '\t') {
         fault.hint("indent with spaces, not with tabs")
     } else {
         fault

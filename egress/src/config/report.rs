@@ -178,15 +178,15 @@ struct LineStarts(Vec<usize>);
 
 impl LineStarts {
     fn of(source: &str) -> Self {
-        let breaks = source
-            .bytes()
-            .enumerate()
-            .filter(|(_, byte)| *byte == b'\n');
-        Self(
-            std::iter::once(0)
-                .chain(breaks.map(|(at, _)| at + 1))
-                .collect(),
-        )
+        // YAML ends a line at a CR, too, and counts the places of faults by that.
+        let bytes = source.as_bytes();
+        let is_end = |at: &usize| match bytes.get(*at) {
+            Some(b'\n') => true,
+            Some(b'\r') => bytes.get(at + 1) != Some(&b'\n'),
+            _ => false,
+        };
+        let ends = (0..bytes.len()).filter(is_end);
+        Self(std::iter::once(0).chain(ends.map(|at| at + 1)).collect())
     }
 
     fn around(&self, at: usize, source: &str) -> Option<(usize, usize)> {

@@ -197,6 +197,20 @@ fn a_fault_deep_in_a_long_line_shows_the_place_and_not_the_line() {
 }
 
 #[test]
+fn a_line_that_ends_as_on_old_machines_is_shown_alone() {
+    let text = "routes:\r  - host: a.test\r    prot: 1\r\n  - host: b.test\n    prot: 2\n";
+    let faults = draft(text).finish().unwrap_err();
+    let shown = faults.to_string();
+    assert!(shown.contains("routes.yaml:3:5\n"), "{shown}");
+    assert!(shown.contains("routes.yaml:5:5\n"), "{shown}");
+    assert!(!shown.contains("host"), "{shown}");
+    let hint = super::faults("routes: [\r\t- a\r")
+        .first()
+        .and_then(|fault| fault.hint.clone());
+    assert_eq!(hint.as_deref(), Some("indent with spaces, not with tabs"));
+}
+
+#[test]
 fn an_error_in_the_syntax_does_not_hide_what_stands_before_it() {
     let found = faults("routes:\n  - host: a.test\n    prot: 1\n  - host: b.test\n    port: [1\n");
     let problems: Vec<&str> = found.iter().map(|fault| &*fault.problem).collect();
