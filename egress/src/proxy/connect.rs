@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use rustls::ServerConfig;
@@ -219,7 +219,8 @@ async fn client_hello(agent: &mut Prefixed<Socket>, origin: &Origin) -> Result<B
 }
 
 /// A client hello as it came.
-pub(super) struct Hello {
+#[derive(Debug)]
+pub struct Hello {
     /// All that was read.
     pub bytes: Bytes,
     /// The name in it; `None` also for an address.
@@ -227,7 +228,7 @@ pub(super) struct Hello {
 }
 
 /// Reads the agent's client hello. What is none is answered with a TLS alert.
-pub(super) async fn read_hello<T>(agent: &mut T) -> Result<Hello, Reject>
+pub async fn read_hello<T>(agent: &mut T) -> Result<Hello, Reject>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
@@ -235,28 +236,32 @@ where
     let mut seen = BytesMut::with_capacity(2048);
     loop {
         let fed = seen.len();
-        let read = agent.read_buf(&mut seen).await.map_err(agent_tls)?;
-        if read == 0 || seen.len() > MAX_CLIENT_HELLO {
+        // The buffer doubles as it grows, and would take in twice the bound before the bound is looked at.
+        let room = MAX_CLIENT_HELLO.saturating_sub(fed);
+        let mut within = (&mut seen).limit(room);
+        let read = agent.read_buf(&mut within).await.map_err(agent_tls)?;
+        if read == 0 {
             return Err(Reject::new(Cause::AgentTls).because("no whole client hello"));
         }
         let mut fresh = seen.get(fed..).unwrap_or_default();
         while !fresh.is_empty() {
             acceptor.read_tls(&mut fresh).map_err(agent_tls)?;
-        }
-        match acceptor.accept() {
-            Ok(None) => {}
-            Ok(Some(accepted)) => {
-                return Ok(Hello {
-                    server_name: accepted.client_hello().server_name().map(str::to_owned),
-                    bytes: seen.freeze(),
-                });
-            }
-            Err((error, mut alert)) => {
-                let mut farewell = Vec::new();
-                if alert.write_all(&mut farewell).is_ok() {
-                    _ = agent.write_all(&farewell).await;
+            // Asked each time: the acceptor takes a few records in at the most, until it has joined them.
+            match acceptor.accept() {
+                Ok(None) => {}
+                Ok(Some(accepted)) => {
+                    return Ok(Hello {
+                        server_name: accepted.client_hello().server_name().map(str::to_owned),
+                        bytes: seen.freeze(),
+                    });
                 }
-                return Err(Reject::new(Cause::AgentTls).because(error));
+                Err((error, mut alert)) => {
+                    let mut farewell = Vec::new();
+                    if alert.write_all(&mut farewell).is_ok() {
+                        _ = agent.write_all(&farewell).await;
+                    }
+                    return Err(Reject::new(Cause::AgentTls).because(error));
+                }
             }
         }
     }
@@ -290,3 +295,6 @@ pub(super) fn no_handshake_in_time() -> Reject {
 fn agent_tls(error: io::Error) -> Reject {
     Reject::new(Cause::AgentTls).because(error)
 }
+
+#[cfg(test)]
+mod tests;
