@@ -113,8 +113,8 @@ impl Bottle {
     }
 }
 
-/// A rule as JSON, without certificates.
-pub(super) fn json(rule: &Rule) -> serde_json::Value {
+/// A rule as JSON: the keys that a routes file would have. The name of its `upstream_ca` is not known here and left out.
+pub fn json(rule: &Rule) -> serde_json::Value {
     (&route::value(rule, None)).into()
 }
 

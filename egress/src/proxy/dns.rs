@@ -1,7 +1,7 @@
 //! A name server for clients that ignore the proxy variables: the names that routes admit lie at the steered listeners, and
 //! all others do not exist. It forwards nothing, so no byte leaves by way of a name.
 
-mod answer;
+pub mod answer;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -198,7 +198,7 @@ pub enum Hazard {
 }
 
 /// The first hazard of a path, if there is one.
-pub(super) fn hazard_of(path: &str, encoded_slash: EncodedSlash) -> Option<Hazard> {
+pub fn hazard_of(path: &str, encoded_slash: EncodedSlash) -> Option<Hazard> {
     let bytes = path.as_bytes();
     if bytes.contains(&b'%') {
         return encoded_hazard_of(path, encoded_slash);

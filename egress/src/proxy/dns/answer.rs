@@ -40,7 +40,7 @@ impl FromIterator<IpAddr> for Addresses {
 
 /// What comes of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Answered {
+pub struct Answered {
     /// The answer. Of what is no query there is none, so that two servers do not keep each other busy.
     pub bytes: Option<Bytes>,
     /// The name that no route admits, as a log may show it.
@@ -48,7 +48,7 @@ pub(super) struct Answered {
 }
 
 /// Every answer fits what a client without EDNS takes (RFC 1035, section 4.2.1).
-pub(super) type Bytes = Array<512>;
+pub type Bytes = Array<512>;
 
 type Building = AnswerBuilder<StaticCompressor<Bytes>>;
 
@@ -61,8 +61,8 @@ const TTL: u32 = 10;
 /// What we would take over UDP, as RFC 9715 advises.
 const OUR_PAYLOAD: u16 = 1232;
 
-/// Answers a message.
-pub(super) fn answer(message: &[u8], routes: &Routes, addresses: Addresses) -> Answered {
+/// Answers a message. The answer is at most 28 bytes longer than what was asked: an address, and our OPT record.
+pub fn answer(message: &[u8], routes: &Routes, addresses: Addresses) -> Answered {
     let none = Answered {
         bytes: None,
         refused: None,
