@@ -89,7 +89,8 @@ fn secrets(host: &Value) -> Vec<String> {
     let mut secrets = Vec::new();
     for text in texts {
         secrets.push(text.to_owned());
-        if text.split('.').count() == 3 {
+        // What is no token is a text like another: a part of it is no secret of its own.
+        if is_token(text) {
             secrets.extend(text.split('.').skip(1).map(str::to_owned));
         }
     }
@@ -139,13 +140,29 @@ fn kept(host: &Value) -> HashSet<String> {
     kept
 }
 
-fn claims(token: &str) -> Option<Map<String, Value>> {
+fn is_token(text: &str) -> bool {
+    let legal = |segment: &str| {
+        segment
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_=".contains(&byte))
+    };
+    let parts: Vec<&str> = text.split('.').collect();
+    parts.len() == 3
+        && !parts[0].is_empty()
+        && parts.iter().all(|part| legal(part))
+        && payload(text).is_some()
+}
+
+fn payload(token: &str) -> Option<Vec<u8>> {
     let lenient = GeneralPurposeConfig::new()
         .with_decode_padding_mode(DecodePaddingMode::Indifferent)
         .with_decode_allow_trailing_bits(true);
     let engine = GeneralPurpose::new(&base64::alphabet::URL_SAFE, lenient);
-    let payload = engine.decode(token.split('.').nth(1)?).ok()?;
-    serde_json::from_slice::<Value>(&payload)
+    engine.decode(token.split('.').nth(1)?).ok()
+}
+
+fn claims(token: &str) -> Option<Map<String, Value>> {
+    serde_json::from_slice::<Value>(&payload(token)?)
         .ok()?
         .as_object()
         .cloned()

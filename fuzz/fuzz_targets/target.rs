@@ -1,68 +1,54 @@
 //! Targets: a request is for one origin, in canonical form, and the bytes that are decided on are those that came.
+//!
+//! Input, in lines: `o` (the proxy's port), `s` (steered), `t` or `p` (a tunnel, or a plain one), then `0`, `1` or `2`
+//! for the version, and the tunnel's origin; the request target; each Host field.
 
 #![no_main]
 
-use arbitrary::Arbitrary;
 use egress::route::target::{Kind, Origin, Scheme, Target, Via};
 use egress_fuzz::assert_host_text;
 use http::{HeaderValue, Method, Request, Uri, Version};
 use libfuzzer_sys::fuzz_target;
 
-#[derive(Arbitrary, Debug)]
-struct Input<'a> {
-    via: Entrance,
-    version: Protocol,
-    tunnel: &'a str,
-    uri: &'a [u8],
-    hosts: Vec<&'a [u8]>,
-}
-
-#[derive(Arbitrary, Debug)]
-enum Entrance {
-    Proxy,
-    Steered,
-    Tunnel,
-    PlainTunnel,
-}
-
-#[derive(Arbitrary, Debug)]
-enum Protocol {
-    Http10,
-    Http11,
-    Http2,
-}
-
-fuzz_target!(|input: Input<'_>| {
+fuzz_target!(|input: &[u8]| {
+    let mut lines = input.split(|&byte| byte == b'\n');
+    let (Some([via, version, tunnel @ ..]), Some(text)) = (lines.next(), lines.next()) else {
+        return;
+    };
+    let hosts: Vec<&[u8]> = lines.collect();
+    let Ok(tunnel) = std::str::from_utf8(tunnel) else {
+        return;
+    };
     for scheme in [Scheme::Http, Scheme::Https] {
-        if let Ok(origin) = Origin::parse(scheme, input.tunnel) {
+        if let Ok(origin) = Origin::parse(scheme, tunnel) {
             check_origin(&origin);
         }
     }
-    let tunnel = |scheme| Origin::parse(scheme, input.tunnel).map(Via::Tunnel);
-    let via = match input.via {
-        Entrance::Proxy => Via::Proxy,
-        Entrance::Steered => Via::Steered,
-        Entrance::Tunnel => match tunnel(Scheme::Https) {
-            Ok(via) => via,
-            Err(_) => return,
-        },
-        Entrance::PlainTunnel => match tunnel(Scheme::Http) {
-            Ok(via) => via,
+    let scheme = if *via == b'p' {
+        Scheme::Http
+    } else {
+        Scheme::Https
+    };
+    let via = match via {
+        b'o' => Via::Proxy,
+        b's' => Via::Steered,
+        _ => match Origin::parse(scheme, tunnel) {
+            Ok(origin) => Via::Tunnel(origin),
             Err(_) => return,
         },
     };
-    let Ok(uri) = Uri::try_from(input.uri) else {
+    let Ok(uri) = Uri::try_from(text) else {
         return;
     };
     let mut request = Request::new(());
     *request.method_mut() = Method::GET;
     *request.uri_mut() = uri;
-    *request.version_mut() = match input.version {
-        Protocol::Http10 => Version::HTTP_10,
-        Protocol::Http11 => Version::HTTP_11,
-        Protocol::Http2 => Version::HTTP_2,
+    *request.version_mut() = match version {
+        b'0' => Version::HTTP_10,
+        b'2' => Version::HTTP_2,
+        _ => Version::HTTP_11,
     };
-    for host in &input.hosts {
+    for host in &hosts {
         let Ok(value) = HeaderValue::from_bytes(host) else {
             return;
         };
@@ -80,17 +66,12 @@ fuzz_target!(|input: Input<'_>| {
         Via::Tunnel(tunnel) => assert_eq!(origin, tunnel),
     }
     // Whatever named a host named this one, and there were no two of a kind.
-    assert!(input.hosts.len() <= 1, "{} Host fields", input.hosts.len());
+    assert!(hosts.len() <= 1, "{} Host fields", hosts.len());
     // The fragment is cut off before a decision, by the library that reads the URI, whatever bytes are in it.
-    let text = input
-        .uri
-        .split(|&byte| byte == b'#')
-        .next()
-        .unwrap_or_default();
+    let text = text.split(|&byte| byte == b'#').next().unwrap_or_default();
     let text = std::str::from_utf8(text).expect("the rest is text");
     let (authority, rest) = split(text);
-    let host = input
-        .hosts
+    let host = hosts
         .first()
         .map(|host| std::str::from_utf8(host).expect("ASCII"));
     let named: Vec<&str> = authority.into_iter().chain(host).collect();
