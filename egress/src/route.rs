@@ -487,3 +487,6 @@ impl From<(IpAddr, u16)> for ConnectTo {
         Self::Address(address.into())
     }
 }
+
+#[cfg(test)]
+mod tests;

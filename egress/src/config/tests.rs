@@ -6,6 +6,7 @@ use super::{Draft, Fault, parse};
 use crate::route::{Line, Rule};
 
 mod broken;
+mod decisions;
 mod good;
 mod hostile;
 mod manifests;
