@@ -3,9 +3,11 @@
 #![no_main]
 
 use std::cmp::Reverse;
+use std::path::Path;
 use std::sync::LazyLock;
 
 use arbitrary::{Arbitrary, Unstructured};
+use egress::config::parse;
 use egress::route::host::HostPattern;
 use egress::route::path::{EncodedSlash, PathPattern};
 use egress::route::target::{Kind, Origin, Scheme, Target};
@@ -48,6 +50,16 @@ const QUERIES: [&str; 10] = [
     "", "?", "?q=1", "?q=2", "?q=1&q=1", "?r=1&q=1", "?%71=1", "?q=%31", "?q=1;r=1", "?q=+",
 ];
 const CONDITIONS: [(&str, &str); 4] = [("q", "1"), ("q", "2"), ("r", "1"), ("q", " ")];
+
+/// What the rules have in common: the defaults of a file.
+static BARE: LazyLock<Rule> = LazyLock::new(|| {
+    let rules = parse(
+        "routes.yaml",
+        "routes: [{host: a.test}]",
+        Path::new("/nonexistent"),
+    );
+    rules.expect("a route").remove(0).0
+});
 
 /// Each with an expression of ours that covers the same. Compiling them takes longer than all else.
 static COMPILED: LazyLock<Vec<(PathPattern, Regex)>> = LazyLock::new(|| {
@@ -284,7 +296,6 @@ fn rule(input: &mut Unstructured<'_>) -> arbitrary::Result<Rule> {
         paths: (!paths.is_empty()).then_some(paths),
         methods: (!methods.is_empty()).then_some(methods),
         query,
-        injection: None,
         tls: if input.ratio(1, 8)? {
             Tls::Passthrough
         } else {
@@ -296,10 +307,7 @@ fn rule(input: &mut Unstructured<'_>) -> arbitrary::Result<Rule> {
         } else {
             EncodedSlash::Refuse
         },
-        ssrf_ip_allowlist: Vec::new(),
-        connect_to: None,
-        upstream_ca: Vec::new(),
-        description: None,
+        ..BARE.clone()
     })
 }
 
