@@ -186,7 +186,13 @@ impl LineStarts {
             _ => false,
         };
         let ends = (0..bytes.len()).filter(is_end);
-        Self(std::iter::once(0).chain(ends.map(|at| at + 1)).collect())
+        // A byte order mark has no column.
+        let first = source.len() - source.strip_prefix('\u{feff}').unwrap_or(source).len();
+        Self(
+            std::iter::once(first)
+                .chain(ends.map(|at| at + 1))
+                .collect(),
+        )
     }
 
     fn around(&self, at: usize, source: &str) -> Option<(usize, usize)> {

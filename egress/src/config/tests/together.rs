@@ -211,6 +211,15 @@ fn a_line_that_ends_as_on_old_machines_is_shown_alone() {
 }
 
 #[test]
+fn a_byte_order_mark_has_no_column() {
+    let faults = draft("\u{feff}hots: 1\nroutes: []\n").finish().unwrap_err();
+    let shown = faults.to_string();
+    assert_eq!(faults.iter().next().unwrap().column(), Some(1));
+    assert!(shown.contains("routes.yaml:1:1\n"), "{shown}");
+    assert!(shown.contains("1 | hots: 1\n"), "{shown}");
+}
+
+#[test]
 fn an_error_in_the_syntax_does_not_hide_what_stands_before_it() {
     let found = faults("routes:\n  - host: a.test\n    prot: 1\n  - host: b.test\n    port: [1\n");
     let problems: Vec<&str> = found.iter().map(|fault| &*fault.problem).collect();
