@@ -168,7 +168,8 @@ fn excerpt<'s>(source: &'s str, span: Span, lines: &LineStarts) -> Option<Excerp
     let last = end.saturating_sub(from).clamp(first, text.len());
     Some(Excerpt {
         text,
-        place: first..last,
+        // A place that was cut off may have been cut within a character, which the library would panic at.
+        place: text.floor_char_boundary(first)..text.floor_char_boundary(last),
         whole: from == line_start,
     })
 }

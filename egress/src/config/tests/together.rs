@@ -220,6 +220,20 @@ fn a_byte_order_mark_has_no_column() {
 }
 
 #[test]
+fn a_long_place_is_cut_between_characters() {
+    for before in 115..125 {
+        let text = format!(
+            "routes:\n  - {}{}: 1\n",
+            "x".repeat(before),
+            "\u{80bc0}".repeat(40)
+        );
+        let faults = draft(&text).finish().unwrap_err();
+        render(&faults);
+        assert!(faults.to_string().contains("routes.yaml:2:5\n"), "{faults}");
+    }
+}
+
+#[test]
 fn an_error_in_the_syntax_does_not_hide_what_stands_before_it() {
     let found = faults("routes:\n  - host: a.test\n    prot: 1\n  - host: b.test\n    port: [1\n");
     let problems: Vec<&str> = found.iter().map(|fault| &*fault.problem).collect();
