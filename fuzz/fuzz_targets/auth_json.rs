@@ -12,7 +12,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use egress::credential::codex::dummy::Dummy;
 use egress::credential::jwt;
 use libfuzzer_sys::fuzz_target;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 const SIGNATURE: &str = "c2lnbmF0dXJlLW9mLXRoZS1ob3N0";
 
@@ -61,8 +61,9 @@ fuzz_target!(|input: &str| {
             let whole = secrets
                 .iter()
                 .find(|secret| secret.chars().count() >= 8 && text.contains(secret.as_str()));
+            // A part of a word of ours gives nothing away.
             assert!(
-                whole.is_none() || is_ours(whole.map_or("", |whole| whole)),
+                whole.is_none_or(|whole| is_part_of_ours(whole)),
                 "a secret in {text:?}"
             );
             continue;
@@ -188,39 +189,43 @@ fn contains(text: &[u8], fragment: &[u8]) -> bool {
 
 /// A text of the dummy's own.
 fn is_ours(text: &str) -> bool {
-    let ours = json!([
-        "auth_mode",
-        "chatgpt",
-        "chatgptAuthTokens",
-        "OPENAI_API_KEY",
-        "tokens",
-        "id_token",
-        "access_token",
-        "refresh_token",
-        "account_id",
-        "last_refresh",
-        "bot-bottle-placeholder",
-        "bot-bottle@example.invalid",
-        "exp",
-        "sub",
-        "iat",
-        "nbf",
-        "auth_time",
-        "pwd_auth_time",
-        "aud",
-        "scp",
-        "amr",
-        "email",
-        "email_verified",
-        "https://api.openai.com/profile",
-        "https://api.openai.com/auth",
-        "chatgpt_plan_type",
-        "chatgpt_account_id",
-        "user_id",
-        "chatgpt_user_id",
-        "unknown",
-        "placeholder",
-    ]);
-    ours.as_array()
-        .is_some_and(|ours| ours.iter().any(|known| known == text))
+    OURS.contains(&text)
 }
+
+fn is_part_of_ours(text: &str) -> bool {
+    OURS.iter().any(|ours| ours.contains(text))
+}
+
+const OURS: &[&str] = &[
+    "auth_mode",
+    "chatgpt",
+    "chatgptAuthTokens",
+    "OPENAI_API_KEY",
+    "tokens",
+    "id_token",
+    "access_token",
+    "refresh_token",
+    "account_id",
+    "last_refresh",
+    "bot-bottle-placeholder",
+    "bot-bottle@example.invalid",
+    "exp",
+    "sub",
+    "iat",
+    "nbf",
+    "auth_time",
+    "pwd_auth_time",
+    "aud",
+    "scp",
+    "amr",
+    "email",
+    "email_verified",
+    "https://api.openai.com/profile",
+    "https://api.openai.com/auth",
+    "chatgpt_plan_type",
+    "chatgpt_account_id",
+    "user_id",
+    "chatgpt_user_id",
+    "unknown",
+    "placeholder",
+];
