@@ -2,7 +2,7 @@
 //!
 //! It knows nothing of what stands in them.
 
-use std::fs::File;
+use std::fs::{File, FileType};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -16,14 +16,20 @@ use std::path::Path;
 ///
 /// What the system says, or that it is something else than a file.
 pub fn open_regular(path: &Path) -> io::Result<File> {
+    // A process that has given other files up is told of anything else that it must not open it, and not what it is.
+    check(std::fs::metadata(path)?.file_type())?;
     let file = File::options()
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
         .open(path)?;
-    // Of what was opened: the name may stand for something else by now.
-    let kind = file.metadata()?.file_type();
+    // The name may stand for something else by now.
+    check(file.metadata()?.file_type())?;
+    Ok(file)
+}
+
+fn check(kind: FileType) -> io::Result<()> {
     if kind.is_file() {
-        Ok(file)
+        Ok(())
     } else if kind.is_dir() {
         Err(io::ErrorKind::IsADirectory.into())
     } else {

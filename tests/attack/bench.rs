@@ -91,7 +91,7 @@ impl Bench {
         let pki = Pki::new();
         let recorder = Recorder::start(&pki).await;
         let routes = format!(
-            "routes: [{{host: '*.a.test', auth_scheme: Bearer, token_env: EGRESS_TOKEN_0, connect_to: {}}}]\n",
+            "routes: [{{host: '*.a.test', auth_scheme: Bearer, token_env: EGRESS_TOKEN_0, query_credentials: allow, connect_to: {}}}]\n",
             recorder.addr()
         );
         let sidecar = Sidecar::with_routes(&pki, routes)

@@ -307,7 +307,12 @@ async fn row_48_an_init_that_is_killed_at_any_moment_leaves_nothing_that_is_open
 
 #[tokio::test]
 async fn row_48_a_thousand_open_tunnels_end_with_the_sidecar_in_time() {
-    let rig = Rig::with(ROUTES, |builder| builder.arg("--drain-timeout=10")).await;
+    let rig = Rig::with(ROUTES, |builder| {
+        builder
+            .arg("--drain-timeout=10")
+            .arg("--max-per-client=2000")
+    })
+    .await;
     let mut tunnels = Vec::new();
     for _ in 0..1000 {
         tunnels.push(rig.agent.connect("api.test:443").await.expect("a tunnel"));

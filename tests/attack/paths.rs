@@ -9,12 +9,12 @@ use crate::harness::line::{Attempt, Line, Outcome, WAYS};
 use crate::harness::rig::REAL;
 
 const ROUTES: &str = "\
-- {host: api.test, path_allowlist: [/v1/, /exact, /trees/a, {regex: '^/repos/[^/]+/pulls$'}, {regex: '/(get|list)'}], auth_scheme: Bearer, token_env: EGRESS_TOKEN_0, connect_to: 'TLS'}
-- {host: api.test, path_allowlist: [/v1/, /exact, /trees/a, {regex: '^/repos/[^/]+/pulls$'}, {regex: '/(get|list)'}], auth_scheme: Bearer, token_env: EGRESS_TOKEN_0, scheme: http, insecure_inject: true, port: 80, connect_to: 'PLAIN'}
-- {host: npm.test, path_allowlist: [/], encoded_slash: true, auth_scheme: Bearer, token_env: EGRESS_TOKEN_0, connect_to: 'TLS'}
-- {host: npm.test, path_allowlist: [/], encoded_slash: true, auth_scheme: Bearer, token_env: EGRESS_TOKEN_0, scheme: http, insecure_inject: true, port: 80, connect_to: 'PLAIN'}
-- {host: bare.test, auth_scheme: Bearer, token_env: EGRESS_TOKEN_0, connect_to: 'TLS'}
-- {host: bare.test, auth_scheme: Bearer, token_env: EGRESS_TOKEN_0, scheme: http, insecure_inject: true, port: 80, connect_to: 'PLAIN'}
+- {host: api.test, path_allowlist: [/v1/, /exact, /trees/a, {regex: '^/repos/[^/]+/pulls$'}, {regex: '/(get|list)'}], auth_scheme: Bearer, token_env: EGRESS_TOKEN_0, query_credentials: allow, connect_to: 'TLS'}
+- {host: api.test, path_allowlist: [/v1/, /exact, /trees/a, {regex: '^/repos/[^/]+/pulls$'}, {regex: '/(get|list)'}], auth_scheme: Bearer, token_env: EGRESS_TOKEN_0, query_credentials: allow, scheme: http, insecure_inject: true, port: 80, connect_to: 'PLAIN'}
+- {host: npm.test, path_allowlist: [/], encoded_slash: true, auth_scheme: Bearer, token_env: EGRESS_TOKEN_0, query_credentials: allow, connect_to: 'TLS'}
+- {host: npm.test, path_allowlist: [/], encoded_slash: true, auth_scheme: Bearer, token_env: EGRESS_TOKEN_0, query_credentials: allow, scheme: http, insecure_inject: true, port: 80, connect_to: 'PLAIN'}
+- {host: bare.test, auth_scheme: Bearer, token_env: EGRESS_TOKEN_0, query_credentials: allow, connect_to: 'TLS'}
+- {host: bare.test, auth_scheme: Bearer, token_env: EGRESS_TOKEN_0, query_credentials: allow, scheme: http, insecure_inject: true, port: 80, connect_to: 'PLAIN'}
 - {host: open.test, connect_to: 'TLS'}
 - {host: open.test, scheme: http, port: 80, connect_to: 'PLAIN'}
 ";

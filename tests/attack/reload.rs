@@ -119,7 +119,7 @@ const WRONG: &[(&str, &str)] = &[
     ("a directory", "is a directory"),
     ("a FIFO", "not a regular file"),
     ("a device", "not a regular file"),
-    ("a socket", "no such device or address"),
+    ("a socket", "not a regular file"),
     ("a link to itself", "too many levels of symbolic links"),
     ("binary", "not UTF-8, in line 2"),
     ("too large", "larger than 16777216 bytes"),
