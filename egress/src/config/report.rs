@@ -174,6 +174,8 @@ fn excerpt<'s>(source: &'s str, span: Span, lines: &LineStarts) -> Option<Excerp
     })
 }
 
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// Where the lines of a text begin.
 struct LineStarts(Vec<usize>);
 
@@ -187,18 +189,20 @@ impl LineStarts {
             _ => false,
         };
         let ends = (0..bytes.len()).filter(is_end);
-        // A byte order mark has no column.
-        let first = source.len() - source.strip_prefix('\u{feff}').unwrap_or(source).len();
-        Self(
-            std::iter::once(first)
-                .chain(ends.map(|at| at + 1))
-                .collect(),
-        )
+        Self(std::iter::once(0).chain(ends.map(|at| at + 1)).collect())
     }
 
     fn around(&self, at: usize, source: &str) -> Option<(usize, usize)> {
         let line = self.0.partition_point(|start| *start <= at);
         let start = *self.0.get(line.checked_sub(1)?)?;
+        // A byte order mark, which may stand before a document, has no column.
+        let marked = source.get(start..)?.starts_with(BYTE_ORDER_MARK);
+        let start = start
+            + if marked {
+                BYTE_ORDER_MARK.len_utf8()
+            } else {
+                0
+            };
         Some((start, self.0.get(line).copied().unwrap_or(source.len())))
     }
 }

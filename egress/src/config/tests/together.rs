@@ -212,11 +212,17 @@ fn a_line_that_ends_as_on_old_machines_is_shown_alone() {
 
 #[test]
 fn a_byte_order_mark_has_no_column() {
-    let faults = draft("\u{feff}hots: 1\nroutes: []\n").finish().unwrap_err();
-    let shown = faults.to_string();
-    assert_eq!(faults.iter().next().unwrap().column(), Some(1));
-    assert!(shown.contains("routes.yaml:1:1\n"), "{shown}");
-    assert!(shown.contains("1 | hots: 1\n"), "{shown}");
+    for (before, line) in [("", 1), ("\n", 2), ("# first\n\n", 3)] {
+        let text = format!("{before}\u{feff}hots: 1\nroutes: []\n");
+        let faults = draft(&text).finish().unwrap_err();
+        let shown = faults.to_string();
+        assert_eq!(faults.iter().next().unwrap().column(), Some(1));
+        assert!(
+            shown.contains(&format!("routes.yaml:{line}:1\n")),
+            "{shown}"
+        );
+        assert!(shown.contains(&format!("{line} | hots: 1\n")), "{shown}");
+    }
 }
 
 #[test]
