@@ -132,10 +132,10 @@ impl Faults {
         let snippet = Snippet::source(shown.text)
             .line_start(line)
             .annotation(AnnotationKind::Primary.span(shown.place));
-        if shown.whole {
+        if shown.column == Some(column) {
             vec![snippet.path(file).into()]
         } else {
-            // The column in a window is not the column in the line.
+            // The library would count in what is shown: a window of the line, or a line with a byte order mark.
             vec![origin.into(), snippet.into()]
         }
     }
@@ -145,7 +145,8 @@ impl Faults {
 struct Excerpt<'s> {
     text: &'s str,
     place: Range<usize>,
-    whole: bool,
+    /// The column at which the place is shown, where the line is shown from its beginning.
+    column: Option<usize>,
 }
 
 /// Most bytes of a line before and behind the place that is shown: a file in JSON may be one line of megabytes.
@@ -164,17 +165,16 @@ fn excerpt<'s>(source: &'s str, span: Span, lines: &LineStarts) -> Option<Excerp
         to -= 1;
     }
     let text = source.get(from..to)?.trim_end_matches(['\r', '\n']);
-    let first = start.checked_sub(from)?.min(text.len());
-    let last = end.saturating_sub(from).clamp(first, text.len());
+    // A place that was cut off may have been cut within a character, which the library would panic at.
+    let first = text.floor_char_boundary(start.checked_sub(from)?.min(text.len()));
+    let last = text.floor_char_boundary(end.saturating_sub(from).clamp(first, text.len()));
+    let before = text.get(..first).filter(|_| from == line_start);
     Some(Excerpt {
         text,
-        // A place that was cut off may have been cut within a character, which the library would panic at.
-        place: text.floor_char_boundary(first)..text.floor_char_boundary(last),
-        whole: from == line_start,
+        place: first..last,
+        column: before.map(|before| before.chars().count() + 1),
     })
 }
-
-const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Where the lines of a text begin.
 struct LineStarts(Vec<usize>);
@@ -195,14 +195,6 @@ impl LineStarts {
     fn around(&self, at: usize, source: &str) -> Option<(usize, usize)> {
         let line = self.0.partition_point(|start| *start <= at);
         let start = *self.0.get(line.checked_sub(1)?)?;
-        // A byte order mark, which may stand before a document, has no column.
-        let marked = source.get(start..)?.starts_with(BYTE_ORDER_MARK);
-        let start = start
-            + if marked {
-                BYTE_ORDER_MARK.len_utf8()
-            } else {
-                0
-            };
         Some((start, self.0.get(line).copied().unwrap_or(source.len())))
     }
 }
