@@ -236,12 +236,12 @@ async fn relay(
         #[cfg(debug_assertions)]
         defect::strike(permit.target().path(), lease.secret());
         generation = Some(lease.generation());
-        redaction = Redaction::of(&permit.route().rule, &lease, &mut head, noted.masked());
+        redaction = Redaction::of(rule, &lease, &mut head, noted.masked(), &state.decoders);
     }
     let lasting = Lasting::new(&permit, generation);
 
     if kind == Kind::WebSocket {
-        return upgrade::open(connection, &permit, lasting, head, &redaction, record).await;
+        return upgrade::open(connection, &permit, lasting, head, &mut redaction, record).await;
     }
     let received = noted.received().clone();
     let upload = Upload::new(body, received, state.limits.body_idle, turn.clone());

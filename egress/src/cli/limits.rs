@@ -61,7 +61,7 @@ pub(super) struct LimitArgs {
     /// Upstream connections that are kept for a next request
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = up_to(1 << 20))]
     max_pooled: usize,
-    /// Memory for compressed answers that are decoded to be masked, 64KiB each
+    /// Memory to decode answers: 64KiB each in gzip, 9MiB in zstd, 20MiB in br
     #[arg(long, value_name = "SIZE", default_value = "64MiB")]
     max_decoding: Size,
     /// Leaf certificates that are kept

@@ -3,10 +3,13 @@
 //! It is defence in depth: an upstream is honest, and may still say back what it was sent. The forms and the search are
 //! [`crate::redact`]'s; here is what HTTP has to say about it.
 
+pub mod brotli;
+pub mod codec;
 pub mod coding;
 pub mod frames;
 pub mod gzip;
 pub mod rewriter;
+pub mod zstd;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,9 +20,10 @@ use http::header::{
 };
 use http::{Method, StatusCode, request, response};
 use hyper::ext::ReasonPhrase;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
-use self::coding::{Coding, ask_for_readable};
+use self::codec::{Corrupt, Decode, Encode};
+use self::coding::{Coding, ask_for_readable, asked};
 use self::frames::Frames;
 use self::rewriter::Rewriter;
 use super::reject::{Cause, Reject};
@@ -34,16 +38,19 @@ use crate::route::{AuthScheme, Rule};
 pub struct Redaction {
     pattern: Option<Arc<Pattern>>,
     places: Arc<AtomicU64>,
+    /// For the dearest coding that the request asks for.
+    reserved: Option<OwnedSemaphorePermit>,
 }
 
 impl Redaction {
     /// For a request that gets this credential. The request asks for nothing that could not be read in the answer.
-    /// `places` counts what is masked.
+    /// `places` counts what is masked, and `decoders` has the memory for answers that are decoded.
     pub fn of(
         rule: &Rule,
         lease: &Lease,
         head: &mut request::Parts,
         places: &Arc<AtomicU64>,
+        decoders: &Arc<Semaphore>,
     ) -> Self {
         let injection = rule
             .injection
@@ -53,23 +60,30 @@ impl Redaction {
             AuthScheme::Basic { user } => lease.pattern(Some(user)),
             AuthScheme::Bearer | AuthScheme::Token | AuthScheme::Raw => lease.pattern(None),
         });
+        let mut reserved = None;
         if pattern.is_some() {
-            ask_for_readable(&mut head.headers);
+            reserved = reserve_dearest(&head.headers, decoders);
+            let most = reserved
+                .as_ref()
+                .map_or(0, OwnedSemaphorePermit::num_permits)
+                * UNIT;
+            ask_for_readable(&mut head.headers, most.max(Coding::Gzip.cost()));
         }
         Self {
             pattern,
             places: places.clone(),
+            reserved,
         }
     }
 
-    /// Masks an answer's head, and says what happens to its body; `None` where that passes as it is. `decoders` has a permit for
-    /// each body that may be decoded at once.
+    /// Masks an answer's head, and says what happens to its body; `None` where that passes as it is. `decoders` has the
+    /// memory for bodies that are decoded.
     ///
     /// # Errors
     ///
-    /// [`Cause::UpstreamCoding`] for a body in which nothing could be found, [`Cause::Decoders`] where no permit is left.
+    /// [`Cause::UpstreamCoding`] for a body in which nothing could be found, [`Cause::Decoders`] where too little is left.
     pub fn rewrite(
-        &self,
+        &mut self,
         method: &Method,
         head: &mut response::Parts,
         decoders: &Arc<Semaphore>,
@@ -88,20 +102,31 @@ impl Redaction {
             return Ok(None);
         }
         let is_range = head.status == StatusCode::PARTIAL_CONTENT;
-        let coding = Coding::of(&head.headers);
-        let rewriter = match coding
-            .map_err(|error| Reject::new(Cause::UpstreamCoding).because(error))?
-        {
-            Coding::Identity if is_range => Rewriter::plain(Masker::of_range(pattern.clone())),
-            Coding::Identity => Rewriter::plain(Masker::new(pattern.clone())),
-            Coding::Gzip if is_range => {
-                return Err(Reject::new(Cause::UpstreamCoding).because("a range of a gzip answer"));
+        let coding = Coding::of(&head.headers)
+            .map_err(|error| Reject::new(Cause::UpstreamCoding).because(error))?;
+        let reserved = self.reserved.take();
+        let permit = match coding {
+            Coding::Identity => None,
+            _ if is_range => {
+                let reject = Reject::new(Cause::UpstreamCoding);
+                return Err(reject.because("a range of a compressed answer"));
             }
-            Coding::Gzip => {
-                let permit = decoders.clone().try_acquire_owned();
-                let permit = permit.map_err(|error| Reject::new(Cause::Decoders).because(error))?;
+            _ => Some(afford(coding, reserved, decoders)),
+        };
+        let permit = permit
+            .transpose()
+            .map_err(|error| Reject::new(Cause::Decoders).because(error))?;
+        let masker = if is_range {
+            Masker::of_range(pattern.clone())
+        } else {
+            Masker::new(pattern.clone())
+        };
+        let codec = codec(coding).map_err(|error| Reject::new(Cause::Decoders).because(error))?;
+        let rewriter = match codec {
+            None => Rewriter::plain(masker),
+            Some(codec) => {
                 frame_anew(&mut head.headers);
-                Rewriter::gzip(Masker::new(pattern.clone()), permit)
+                Rewriter::coded(masker, codec, permit)
             }
         };
         Ok(Some(
@@ -126,6 +151,61 @@ impl Redaction {
         let places = mask_headers(pattern, &mut head.headers);
         self.places.fetch_add(places, Ordering::Relaxed);
     }
+}
+
+/// Memory for the dearest coding that a request asks for, where as much is left over for answers in gzip, which cost little:
+/// no answer is then refused for its coding.
+fn reserve_dearest(headers: &HeaderMap, decoders: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    [Coding::Brotli, Coding::Zstd]
+        .into_iter()
+        .filter(|coding| asked(headers).any(|asked| asked == *coding))
+        .filter(|coding| decoders.available_permits() >= 2 * units(*coding))
+        .find_map(|coding| reserve(coding, decoders).ok())
+}
+
+fn reserve(
+    coding: Coding,
+    decoders: &Arc<Semaphore>,
+) -> Result<OwnedSemaphorePermit, TryAcquireError> {
+    let units = units(coding) as u32;
+    decoders.clone().try_acquire_many_owned(units)
+}
+
+/// What a coding costs, of what was reserved or of what is left.
+fn afford(
+    coding: Coding,
+    reserved: Option<OwnedSemaphorePermit>,
+    decoders: &Arc<Semaphore>,
+) -> Result<OwnedSemaphorePermit, TryAcquireError> {
+    let part = reserved.and_then(|mut reserved| reserved.split(units(coding)));
+    part.map_or_else(|| reserve(coding, decoders), Ok)
+}
+
+fn units(coding: Coding) -> usize {
+    coding.cost().div_ceil(UNIT)
+}
+
+/// Memory that is reserved at once, in bytes.
+const UNIT: usize = 64 * 1024;
+
+type Codec = (Box<dyn Decode>, Box<dyn Encode>);
+
+fn codec(coding: Coding) -> Result<Option<Codec>, Corrupt> {
+    Ok(match coding {
+        Coding::Identity => None,
+        Coding::Gzip => Some((
+            Box::new(gzip::Reader::default()),
+            Box::new(gzip::Writer::default()),
+        )),
+        Coding::Brotli => Some((
+            Box::new(brotli::Reader::default()),
+            Box::new(brotli::Writer::default()),
+        )),
+        Coding::Zstd => Some((
+            Box::new(zstd::Reader::new()?),
+            Box::new(zstd::Writer::default()),
+        )),
+    })
 }
 
 /// Masks every value, and takes off each header whose name holds the credential. Returns how many places that were.
@@ -169,10 +249,10 @@ fn frame_anew(headers: &mut HeaderMap) {
     }
 }
 
-/// As many decoders as a number of bytes allows.
+/// The memory for decoders, of a number of bytes.
 pub fn decoders(bytes: usize) -> Arc<Semaphore> {
     let most = Semaphore::MAX_PERMITS;
-    Arc::new(Semaphore::new((bytes / rewriter::DECODER).min(most)))
+    Arc::new(Semaphore::new((bytes / UNIT).min(most)))
 }
 
 /// Tells the operator of each slot whose value will not be masked although a route asks for it.

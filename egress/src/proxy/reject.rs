@@ -386,7 +386,7 @@ impl Cause {
             }
             Self::UpstreamTimeout => "try again, or raise the sidecar's deadlines",
             Self::UpstreamCoding => {
-                "send `Accept-Encoding: gzip` or `identity`; the operator can set `redact: false` on the route"
+                "send `Accept-Encoding: identity`; the operator can set `redact: false` on the route"
             }
             Self::Decoders => "try again, or send `Accept-Encoding: identity`",
             Self::UpstreamProxy => "check `--upstream-proxy`; the sidecar's log has its answer",

@@ -69,7 +69,7 @@ pub async fn open(
     permit: &Permit,
     lasting: Lasting,
     head: request::Parts,
-    redaction: &Redaction,
+    redaction: &mut Redaction,
     record: &mut Option<Record>,
 ) -> Result<Response<Download>, Reject> {
     let state = &connection.state;
@@ -207,7 +207,7 @@ fn decline(
     state: &State,
     answer: Response<Incoming>,
     permit: &Permit,
-    redaction: &Redaction,
+    redaction: &mut Redaction,
     record: &mut Option<Record>,
 ) -> Result<Response<Download>, Reject> {
     let (mut head, body) = answer.into_parts();

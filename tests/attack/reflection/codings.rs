@@ -1,4 +1,4 @@
-//! Bodies with a content coding: gzip is read and framed anew, anything else is neither asked for nor passed.
+//! Bodies with a content coding: gzip, br and zstd are read and framed anew, anything else is neither asked for nor passed.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -48,7 +48,10 @@ async fn row_25_a_gzip_body_is_masked_and_still_gzip() {
                 "zstd, br;q=0.9, gzip;q=0.8, *;q=0.1",
             );
             let answer = world.send(agent, upstream, request).await;
-            assert_eq!(world.seen(upstream).all("accept-encoding"), ["gzip;q=0.8"]);
+            assert_eq!(
+                world.seen(upstream).all("accept-encoding"),
+                ["zstd, br;q=0.9, gzip;q=0.8"]
+            );
             let headers = &answer.head.headers;
             for gone in ["content-length", "accept-ranges", "repr-digest"] {
                 assert!(!headers.contains_key(gone), "{gone}: {headers:?}");
@@ -121,7 +124,10 @@ async fn row_25_events_in_gzip_are_masked_and_none_waits_for_the_next() {
             .await
             .expect_err("a cut body");
     }
-    world.sidecar.logged("the answer is no whole gzip").await;
+    world
+        .sidecar
+        .logged("the answer is not whole in its content coding")
+        .await;
 }
 
 #[tokio::test]
@@ -158,15 +164,17 @@ async fn row_25_what_cannot_be_read_is_refused_and_never_passed() {
     .await;
     for (agent, upstream) in PAIRS {
         for path in [
-            "/200?br",
-            "/200?zstd",
+            "/200?compress",
             "/200?deflate",
+            "/200?br+zstd",
             "/200?gzip+gzip",
             "/500?br+gzip",
             "/200?x-own",
             "/206?gzip",
+            "/206?br",
+            "/206?zstd",
         ] {
-            let request = Request::get(path).header(header::ACCEPT_ENCODING, "br, zstd");
+            let request = Request::get(path).header(header::ACCEPT_ENCODING, "deflate, dcz");
             let answer = world.send(agent, upstream, request).await;
             assert_eq!(
                 (answer.status(), answer.code()),
@@ -188,6 +196,48 @@ async fn row_25_what_cannot_be_read_is_refused_and_never_passed() {
                 "br",
                 "{path}"
             );
+        }
+    }
+}
+
+#[tokio::test]
+async fn row_25_a_body_in_br_or_zstd_is_masked_and_still_in_it() {
+    let text = format!(
+        "before {} after {}",
+        forms().join("\n"),
+        "and more ".repeat(20_000)
+    );
+    let (br, zstd) = (to_brotli(text.as_bytes()), to_zstd(text.as_bytes()));
+    let world = World::start(BEARER, move |call: Call| {
+        let (body, coding) = match call.seen.path() {
+            "/br" => (br.clone(), "br"),
+            _ => (zstd.clone(), "zstd"),
+        };
+        let answer = Response::builder()
+            .header(header::CONTENT_ENCODING, coding)
+            .header(header::ETAG, "\"v1\"");
+        let answer = answer.body(text_body(body)).expect("a valid answer");
+        async { answer }
+    })
+    .await;
+    for (agent, upstream) in PAIRS {
+        for coding in ["br", "zstd"] {
+            let path = format!("/{coding}");
+            let asked = format!("deflate, {coding}");
+            let request = Request::get(path).header(header::ACCEPT_ENCODING, asked);
+            let answer = world.send(agent, upstream, request).await;
+            assert_eq!(world.seen(upstream).all("accept-encoding"), [coding]);
+            assert_eq!(answer.head.headers[header::CONTENT_ENCODING], coding);
+            assert_eq!(answer.head.headers[header::ETAG], "W/\"v1\"");
+            let got = match coding {
+                "br" => from_brotli(&answer.body),
+                _ => from_zstd(&answer.body),
+            };
+            assert_clean_bytes(&got);
+            assert_eq!(got.len(), text.len());
+            let got = String::from_utf8(got).expect("text");
+            assert!(got.starts_with(&format!("before {}\n", stars(TOKEN))));
+            assert!(got.ends_with(&text[text.len() - 150_000..]));
         }
     }
 }
@@ -221,7 +271,7 @@ async fn row_25_a_broken_gzip_body_ends_in_an_error() {
     }
     let lines = world
         .sidecar
-        .logged_times("the answer is no whole gzip", PAIRS.len())
+        .logged_times("the answer is not whole in its content coding", PAIRS.len())
         .await;
     assert!(
         lines
@@ -266,6 +316,33 @@ async fn row_25_a_bomb_passes_and_costs_no_memory() {
     );
     let grown = world.sidecar.peak_memory() - before;
     assert!(grown < ALLOWED_KIB, "it grew by {grown} KiB");
+}
+
+fn to_brotli(text: &[u8]) -> Bytes {
+    let mut out = Vec::new();
+    let mut text = text;
+    brotli::BrotliCompress(&mut text, &mut out, &Default::default()).expect("memory");
+    out.into()
+}
+
+fn from_brotli(mut bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    brotli::BrotliDecompress(&mut bytes, &mut out).expect("brotli");
+    out
+}
+
+fn to_zstd(text: &[u8]) -> Bytes {
+    let mut out = vec![0; zstd_safe::compress_bound(text.len())];
+    let length = zstd_safe::compress(&mut out[..], text, 3).expect("room");
+    out.truncate(length);
+    out.into()
+}
+
+fn from_zstd(bytes: &[u8]) -> Vec<u8> {
+    let mut out = vec![0; 1 << 20];
+    let length = zstd_safe::decompress(&mut out[..], bytes).expect("zstd");
+    out.truncate(length);
+    out
 }
 
 /// What Python makes of bytes: a coder that is not the sidecar's.

@@ -2,6 +2,8 @@
 
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue, RANGE};
 
+use super::{brotli, gzip, zstd};
+
 /// A coding that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coding {
@@ -9,11 +11,15 @@ pub enum Coding {
     Identity,
     /// RFC 1952.
     Gzip,
+    /// RFC 7932.
+    Brotli,
+    /// RFC 8878.
+    Zstd,
 }
 
 /// A coding that cannot be read, or more than one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the answer's content coding is not gzip alone")]
+#[error("the answer's content coding is none that can be read, or is more than one")]
 pub struct Unreadable;
 
 impl Coding {
@@ -21,61 +27,101 @@ impl Coding {
     ///
     /// # Errors
     ///
-    /// [`Unreadable`] for all that is not gzip alone or nothing.
+    /// [`Unreadable`] for all that is not one of them alone or nothing.
     pub fn of(headers: &HeaderMap) -> Result<Self, Unreadable> {
         let mut coding = Self::Identity;
         for value in headers.get_all(CONTENT_ENCODING) {
             for name in value.to_str().map_err(|_| Unreadable)?.split(',') {
                 let name = name.trim();
-                if name.is_empty() || name.eq_ignore_ascii_case("identity") {
+                if name.is_empty() {
                     continue;
                 }
-                if coding != Self::Identity || !is_gzip(name) {
-                    return Err(Unreadable);
+                match (coding, Self::named(name).ok_or(Unreadable)?) {
+                    (_, Self::Identity) => {}
+                    (Self::Identity, named) => coding = named,
+                    _ => return Err(Unreadable),
                 }
-                coding = Self::Gzip;
             }
         }
         Ok(coding)
     }
-}
 
-/// Takes from a request's `Accept-Encoding` what could not be read in the answer (RFC 9110, section 12.5.3). A range of a
-/// compressed answer cannot be read either.
-pub fn ask_for_readable(headers: &mut HeaderMap) {
-    let wanted = readable(headers);
-    if headers.contains_key(RANGE) || wanted.as_ref().is_some_and(HeaderValue::is_empty) {
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    } else if let Some(wanted) = wanted {
-        headers.insert(ACCEPT_ENCODING, wanted);
+    fn named(name: &str) -> Option<Self> {
+        [
+            ("identity", Self::Identity),
+            ("gzip", Self::Gzip),
+            ("x-gzip", Self::Gzip),
+            ("br", Self::Brotli),
+            ("zstd", Self::Zstd),
+        ]
+        .into_iter()
+        .find_map(|(known, coding)| known.eq_ignore_ascii_case(name).then_some(coding))
     }
-}
 
-/// The items that remain; empty where they admit nothing. `None` without the header: servers send no coding then.
-fn readable(headers: &HeaderMap) -> Option<HeaderValue> {
-    let mut items = Vec::new();
-    let mut admits = false;
-    for value in headers.get_all(ACCEPT_ENCODING) {
-        for item in value.to_str().unwrap_or_default().split(',') {
-            let item = item.trim();
-            let (name, weight) = item.split_once(';').unwrap_or((item, ""));
-            if is_gzip(name.trim()) || name.trim().eq_ignore_ascii_case("identity") {
-                admits |= !is_zero(weight);
-                items.push(item);
-            }
+    /// The most memory that reading it takes, in bytes.
+    pub fn cost(self) -> usize {
+        match self {
+            Self::Identity => 0,
+            Self::Gzip => gzip::MOST,
+            Self::Brotli => brotli::MOST,
+            Self::Zstd => zstd::MOST,
         }
     }
-    let has_any = headers.contains_key(ACCEPT_ENCODING);
-    let wanted = if admits {
-        items.join(", ")
-    } else {
-        String::new()
-    };
-    has_any.then(|| HeaderValue::from_str(&wanted).unwrap_or_else(|_| HeaderValue::from_static("")))
 }
 
-fn is_gzip(name: &str) -> bool {
-    name.eq_ignore_ascii_case("gzip") || name.eq_ignore_ascii_case("x-gzip")
+/// What a request's `Accept-Encoding` admits that can be read, but for a range: a range of a compressed answer cannot be.
+pub fn asked(headers: &HeaderMap) -> impl Iterator<Item = Coding> {
+    let items = (!headers.contains_key(RANGE)).then(|| items(headers));
+    let items = items.into_iter().flatten();
+    items.filter_map(|item| item.admits.then_some(item.coding))
+}
+
+/// Takes from a request's `Accept-Encoding` what could not be read in the answer (RFC 9110, section 12.5.3), or would cost
+/// more bytes of memory than `most`.
+pub fn ask_for_readable(headers: &mut HeaderMap, most: usize) {
+    if headers.contains_key(RANGE) {
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        return;
+    }
+    if !headers.contains_key(ACCEPT_ENCODING) {
+        // Servers send no coding then.
+        return;
+    }
+    let left: Vec<_> = items(headers)
+        .filter(|item| item.coding.cost() <= most)
+        .collect();
+    let wanted = if left.iter().any(|item| item.admits) {
+        left.iter()
+            .map(|item| item.text)
+            .collect::<Vec<_>>()
+            .join(", ")
+    } else {
+        "identity".to_owned()
+    };
+    let wanted = HeaderValue::from_str(&wanted);
+    let identity = HeaderValue::from_static("identity");
+    headers.insert(ACCEPT_ENCODING, wanted.unwrap_or(identity));
+}
+
+struct Item<'a> {
+    text: &'a str,
+    coding: Coding,
+    /// Not by a weight of 0.
+    admits: bool,
+}
+
+fn items(headers: &HeaderMap) -> impl Iterator<Item = Item<'_>> {
+    let values = headers.get_all(ACCEPT_ENCODING).into_iter();
+    let texts = values.flat_map(|value| value.to_str().unwrap_or_default().split(','));
+    texts.filter_map(|text| {
+        let text = text.trim();
+        let (name, weight) = text.split_once(';').unwrap_or((text, ""));
+        Some(Item {
+            text,
+            coding: Coding::named(name.trim())?,
+            admits: !is_zero(weight),
+        })
+    })
 }
 
 /// `q=0`, `q=0.000` and the like.
@@ -91,7 +137,7 @@ mod tests {
     use http::HeaderMap;
     use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderName, HeaderValue, RANGE};
 
-    use super::{Coding, Unreadable, ask_for_readable};
+    use super::{Coding, Unreadable, ask_for_readable, asked};
 
     fn headers(name: HeaderName, values: &[&'static str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -104,27 +150,53 @@ mod tests {
     #[test]
     fn only_what_can_be_read_is_asked_for() {
         for (asked, expected) in [
-            (&["gzip, deflate, br, zstd"][..], &["gzip"][..]),
-            (&["br;q=1.0, GZIP;q=0.8, *;q=0.1"], &["GZIP;q=0.8"]),
+            (&["gzip, deflate, br, zstd"][..], &["gzip, br, zstd"][..]),
             (
-                &["br", "x-gzip ; q=0.5, identity;q=0"],
-                &["x-gzip ; q=0.5, identity;q=0"],
+                &["BR;q=1.0, GZIP;q=0.8, *;q=0.1"],
+                &["BR;q=1.0, GZIP;q=0.8"],
             ),
-            (&["br, zstd"], &["identity"]),
+            (
+                &["zstd", "x-gzip ; q=0.5, identity;q=0"],
+                &["zstd, x-gzip ; q=0.5, identity;q=0"],
+            ),
+            (&["deflate, dcb"], &["identity"]),
             (&["*"], &["identity"]),
             (&["identity;q=0"], &["identity"]),
-            (&["gzip;q=0.000, identity;q=0.0, br"], &["identity"]),
+            (&["gzip;q=0.000, identity;q=0.0, deflate"], &["identity"]),
             (&["gzip;q=0, identity"], &["gzip;q=0, identity"]),
             (&["identity"], &["identity"]),
-            (&["gzipped, xgzip"], &["identity"]),
+            (&["gzipped, xgzip, brotli"], &["identity"]),
             (&[""], &["identity"]),
             (&[], &[]),
         ] {
             let mut headers = headers(ACCEPT_ENCODING, asked);
-            ask_for_readable(&mut headers);
+            ask_for_readable(&mut headers, usize::MAX);
             let left: Vec<_> = headers.get_all(ACCEPT_ENCODING).iter().collect();
             assert_eq!(left, expected, "{asked:?}");
         }
+    }
+
+    #[test]
+    fn what_costs_too_much_is_not_asked_for() {
+        let all = "gzip, br, zstd, deflate";
+        for (most, expected) in [
+            (Coding::Brotli.cost(), "gzip, br, zstd"),
+            (Coding::Zstd.cost(), "gzip, zstd"),
+            (Coding::Gzip.cost(), "gzip"),
+            (0, "identity"),
+        ] {
+            let mut headers = headers(ACCEPT_ENCODING, &[all]);
+            ask_for_readable(&mut headers, most);
+            assert_eq!(headers[ACCEPT_ENCODING], expected);
+        }
+    }
+
+    #[test]
+    fn a_weight_of_nothing_and_a_range_ask_for_nothing() {
+        let mut headers = headers(ACCEPT_ENCODING, &["br;q=0, zstd;q=0.1", "deflate"]);
+        assert_eq!(asked(&headers).collect::<Vec<_>>(), [Coding::Zstd]);
+        headers.insert(RANGE, HeaderValue::from_static("bytes=5-"));
+        assert_eq!(asked(&headers).count(), 0);
     }
 
     #[test]
@@ -132,7 +204,7 @@ mod tests {
         for asked in [&["gzip"][..], &[]] {
             let mut headers = headers(ACCEPT_ENCODING, asked);
             headers.insert(RANGE, HeaderValue::from_static("bytes=5-"));
-            ask_for_readable(&mut headers);
+            ask_for_readable(&mut headers, usize::MAX);
             assert_eq!(headers[ACCEPT_ENCODING], "identity");
         }
     }
@@ -144,8 +216,10 @@ mod tests {
             (&["", "identity"], Ok(Coding::Identity)),
             (&["gzip"], Ok(Coding::Gzip)),
             (&["identity, X-GZIP"], Ok(Coding::Gzip)),
-            (&["br"], Err(Unreadable)),
-            (&["zstd"], Err(Unreadable)),
+            (&["br"], Ok(Coding::Brotli)),
+            (&["", "Zstd"], Ok(Coding::Zstd)),
+            (&["br, br"], Err(Unreadable)),
+            (&["dcb"], Err(Unreadable)),
             (&["deflate"], Err(Unreadable)),
             (&["gzip, gzip"], Err(Unreadable)),
             (&["gzip", "br"], Err(Unreadable)),

@@ -1,10 +1,14 @@
-//! gzip, read and written piece by piece (RFC 1952). What is written is not compressed: it goes to the agent beside us, and
-//! a compressor that sees a secret beside text of somebody's choice tells about the secret by its lengths (BREACH).
+//! gzip, read and written piece by piece (RFC 1952).
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use crc32fast::Hasher;
 use miniz_oxide::inflate::stream::{InflateState, MinReset, inflate};
 use miniz_oxide::{DataFormat, MZError, MZFlush, MZStatus};
+
+use super::codec::{Corrupt, Decode, Encode};
+
+/// The most that a reader takes, in bytes: its window, its tables and a piece of text.
+pub const MOST: usize = 64 * 1024;
 
 /// Reads gzip: any number of members.
 pub struct Reader {
@@ -22,11 +26,6 @@ enum Stage {
     Trailer(Vec<u8>),
 }
 
-/// Bytes that are no gzip.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the answer is no whole gzip")]
-pub struct Corrupt;
-
 impl Default for Reader {
     fn default() -> Self {
         Self {
@@ -38,13 +37,8 @@ impl Default for Reader {
     }
 }
 
-impl Reader {
-    /// Reads from `input`, and returns how many bytes it wrote into `out`. With 0, it needs more input.
-    ///
-    /// # Errors
-    ///
-    /// [`Corrupt`]; nothing is to be read after it.
-    pub fn read(&mut self, input: &mut Bytes, out: &mut [u8]) -> Result<usize, Corrupt> {
+impl Decode for Reader {
+    fn read(&mut self, input: &mut Bytes, out: &mut [u8]) -> Result<usize, Corrupt> {
         loop {
             match &mut self.stage {
                 Stage::Header(known) => {
@@ -94,11 +88,12 @@ impl Reader {
         }
     }
 
-    /// Whether what was read is whole: no member is unfinished.
-    pub fn is_whole(&self) -> bool {
+    fn is_whole(&self) -> bool {
         matches!(&self.stage, Stage::Header(known) if known.is_empty())
     }
+}
 
+impl Reader {
     fn begin(&mut self) {
         self.stage = Stage::Data;
         self.inflate.reset_as(MinReset);
@@ -157,19 +152,6 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// The text as a piece of gzip that a reader can read to its end.
-    pub fn write(&mut self, text: &[u8]) -> Bytes {
-        self.piece(text).freeze()
-    }
-
-    /// The last text, and gzip's end.
-    pub fn finish(mut self, text: &[u8]) -> Bytes {
-        let mut piece = self.piece(text);
-        piece.put_slice(&[1, 0, 0, 0xff, 0xff]);
-        piece.put_slice(&trailer(self.hash, self.length));
-        piece.freeze()
-    }
-
     fn piece(&mut self, text: &[u8]) -> BytesMut {
         let blocks = text.chunks(usize::from(u16::MAX));
         let mut piece = BytesMut::with_capacity(text.len() + blocks.len() * 5 + 10 + 5 + TRAILER);
@@ -187,5 +169,18 @@ impl Writer {
         self.hash.update(text);
         self.length = self.length.wrapping_add(text.len() as u32);
         piece
+    }
+}
+
+impl Encode for Writer {
+    fn write(&mut self, text: &[u8]) -> Bytes {
+        self.piece(text).freeze()
+    }
+
+    fn finish(&mut self, text: &[u8]) -> Bytes {
+        let mut piece = self.piece(text);
+        piece.put_slice(&[1, 0, 0, 0xff, 0xff]);
+        piece.put_slice(&trailer(self.hash.clone(), self.length));
+        piece.freeze()
     }
 }

@@ -1,4 +1,4 @@
-//! A body on its way through the mask: bytes as they are, or gzip that is read, masked and framed anew. Pure: pieces in,
+//! A body on its way through the mask: bytes as they are, or a coding that is read, masked and framed anew. Pure: pieces in,
 //! pieces out, and never more of them than are asked for.
 
 use std::fmt;
@@ -9,11 +9,9 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::gzip::{Corrupt, Reader, Writer};
+use super::codec::{Corrupt, Decode, Encode};
 use crate::redact::{Masker, Pattern};
 
-/// What one gzip answer costs in memory: its window, its tables and a piece of text, in bytes.
-pub(super) const DECODER: usize = 64 * 1024;
 /// The most bytes that a piece of input is decoded to at once.
 const PIECE: usize = 16 * 1024;
 
@@ -27,15 +25,15 @@ pub struct Rewriter {
 
 enum Way {
     Plain(Bytes),
-    Gzip(Box<Gzip>),
+    Coded(Box<Coded>),
 }
 
-struct Gzip {
+struct Coded {
     input: Bytes,
-    reader: Reader,
+    reader: Box<dyn Decode>,
     text: Box<[u8]>,
     /// `None` after the end.
-    writer: Option<Writer>,
+    writer: Option<Box<dyn Encode>>,
     is_empty: bool,
     _permit: Option<OwnedSemaphorePermit>,
 }
@@ -46,17 +44,21 @@ impl Rewriter {
         Self::new(Way::Plain(Bytes::new()), masker)
     }
 
-    /// For a body in gzip. It comes out in gzip again, without compression. `permit` is kept for as long.
-    pub fn gzip(masker: Masker, permit: impl Into<Option<OwnedSemaphorePermit>>) -> Self {
-        let gzip = Gzip {
+    /// For a body in a coding. It comes out in one again, without compression. `permit` is kept for as long.
+    pub fn coded(
+        masker: Masker,
+        (reader, writer): (Box<dyn Decode>, Box<dyn Encode>),
+        permit: impl Into<Option<OwnedSemaphorePermit>>,
+    ) -> Self {
+        let coded = Coded {
             input: Bytes::new(),
-            reader: Reader::default(),
+            reader,
             text: vec![0; PIECE].into(),
-            writer: Some(Writer::default()),
+            writer: Some(writer),
             is_empty: true,
             _permit: permit.into(),
         };
-        Self::new(Way::Gzip(Box::new(gzip)), masker)
+        Self::new(Way::Coded(Box::new(coded)), masker)
     }
 
     fn new(way: Way, masker: Masker) -> Self {
@@ -78,9 +80,9 @@ impl Rewriter {
     pub fn push(&mut self, piece: Bytes) {
         match &mut self.way {
             Way::Plain(ready) => *ready = self.masker.push(piece),
-            Way::Gzip(gzip) => {
-                gzip.is_empty &= piece.is_empty();
-                gzip.input = piece;
+            Way::Coded(coded) => {
+                coded.is_empty &= piece.is_empty();
+                coded.input = piece;
             }
         }
     }
@@ -94,7 +96,7 @@ impl Rewriter {
     ///
     /// # Errors
     ///
-    /// [`Corrupt`] gzip.
+    /// [`Corrupt`] bytes.
     pub fn pull(&mut self) -> Result<Option<Bytes>, Corrupt> {
         let piece = match &mut self.way {
             Way::Plain(ready) => {
@@ -104,7 +106,7 @@ impl Rewriter {
                 }
                 (!piece.is_empty()).then_some(piece)
             }
-            Way::Gzip(gzip) => gzip.pull(&mut self.masker, self.is_last)?,
+            Way::Coded(coded) => coded.pull(&mut self.masker, self.is_last)?,
         };
         if let Some((_, places)) = &self.trailers {
             places.fetch_add(self.masker.take_places(), Ordering::Relaxed);
@@ -128,7 +130,7 @@ impl Rewriter {
     pub fn held(&self) -> usize {
         match &self.way {
             Way::Plain(ready) => ready.len() + self.masker.held(),
-            Way::Gzip(_) => 0,
+            Way::Coded(_) => 0,
         }
     }
 
@@ -137,12 +139,12 @@ impl Rewriter {
         self.is_last
             && match &self.way {
                 Way::Plain(_) => self.held() == 0,
-                Way::Gzip(gzip) => gzip.writer.is_none() || gzip.is_empty,
+                Way::Coded(coded) => coded.writer.is_none() || coded.is_empty,
             }
     }
 }
 
-impl Gzip {
+impl Coded {
     fn pull(&mut self, masker: &mut Masker, is_last: bool) -> Result<Option<Bytes>, Corrupt> {
         let Some(writer) = &mut self.writer else {
             return Ok(None);
@@ -164,8 +166,9 @@ impl Gzip {
         if !self.reader.is_whole() {
             return Err(Corrupt);
         }
-        let writer = self.writer.take().unwrap_or_default();
-        Ok(Some(writer.finish(&masker.finish())))
+        let last = writer.finish(&masker.finish());
+        self.writer = None;
+        Ok(Some(last))
     }
 }
 
