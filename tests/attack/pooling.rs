@@ -7,9 +7,9 @@ use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::BodyExt;
 use http_body_util::channel::Channel;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
-use crate::harness::agent::{Agent, read_until};
+use crate::harness::agent::{Agent, exchange, read_until};
 use crate::harness::pki::Pki;
 use crate::harness::scripted::{Scripted, Wire, request, rest, say};
 use crate::harness::sidecar::Sidecar;
@@ -395,6 +395,69 @@ async fn row_22_an_exchange_that_the_agent_breaks_off_leaves_no_connection() {
                 "{http:?} {stage}"
             );
             while stages.try_recv().is_ok() {}
+        }
+    }
+}
+
+/// What comes on a connection that waits for its next request belongs to no request.
+#[tokio::test]
+async fn row_22_what_comes_while_nobody_asks_is_no_answer() {
+    for secure in [true, false] {
+        let (said, mut saying) = mpsc::unbounded_channel();
+        let pki = Pki::new();
+        let tls = secure.then(|| pki.server_config(&["http/1.1"]));
+        let (release, gate) = watch::channel(0);
+        let upstream = Scripted::start(tls, move |ordinal, mut wire: Wire| {
+            let (said, mut gate) = (said.clone(), gate.clone());
+            async move {
+                while let Some(head) = request(&mut wire).await {
+                    let path = head.split(' ').nth(1).expect("a target").to_owned();
+                    let length = path.len();
+                    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+                    say(&mut wire, format!("{head}{path}")).await;
+                    _ = gate.wait_for(|turn| *turn >= ordinal).await;
+                    say(&mut wire, SMUGGLED).await;
+                    _ = said.send((ordinal, path));
+                }
+            }
+        })
+        .await;
+        let sidecar = match secure {
+            true => sidecar(&pki, &upstream).await,
+            false => {
+                let routes = format!(
+                    "routes: [{{host: c.a.test, scheme: http, port: 80, connect_to: {}}}]\n",
+                    upstream.addr()
+                );
+                Sidecar::with_routes(&pki, routes).start().await
+            }
+        };
+        let agent = Agent::of(&sidecar);
+        let mut client = match secure {
+            true => Some(Client::open(&agent, Http::One, "c.a.test").await),
+            false => None,
+        };
+        for turn in 1..40 {
+            let path = format!("/{turn}");
+            let body = match &mut client {
+                Some(client) => client.send(get(&path)).await.body.to_vec(),
+                None => {
+                    let request = format!(
+                        "GET http://c.a.test{path} HTTP/1.1\r\nHost: c.a.test\r\nConnection: close\r\n\r\n"
+                    );
+                    let answer = exchange(&mut agent.raw().await, request.as_bytes()).await;
+                    answer
+                        .rsplit(|byte| *byte == b'\n')
+                        .next()
+                        .expect("a line")
+                        .to_vec()
+                }
+            };
+            assert_eq!(String::from_utf8_lossy(&body), path, "TLS: {secure}");
+            release.send_replace(turn);
+            // Each request came once, on a connection of its own, and the answer that nobody asked for is in the kernel.
+            let said = within("a stray answer", saying.recv()).await;
+            assert_eq!(said, Some((turn, path)), "TLS: {secure}");
         }
     }
 }

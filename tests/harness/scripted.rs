@@ -40,6 +40,8 @@ impl Scripted {
             let mut running = tokio::task::JoinSet::new();
             let tls = tls.map(TlsAcceptor::from);
             while let Ok((tcp, _)) = listener.accept().await {
+                // What a script says is with the sidecar's kernel before it says that it has said it.
+                tcp.set_nodelay(true).expect("an open socket");
                 let ordinal = counter.fetch_add(1, Ordering::SeqCst) + 1;
                 let wire = match &tls {
                     None => Wire::Left(tcp),

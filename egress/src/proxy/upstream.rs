@@ -4,6 +4,7 @@
 
 mod dial;
 mod pool;
+mod prompt;
 mod tls;
 
 use std::net::SocketAddr;
@@ -16,13 +17,16 @@ use http::{HeaderMap, HeaderValue, Request, Response, Uri, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::client::TlsStream;
 
 pub use self::dial::{Dialer, ProxyUrl, Stream};
 pub use self::pool::{Checkin, Pool};
 pub use self::tls::{Roots, TlsClients, TlsFault};
 
 use self::pool::{Connection, Home, Key};
+use self::prompt::Prompt;
 use self::tls::Alpn;
 use super::body::Upload;
 use super::limits::Limits;
@@ -142,7 +146,7 @@ impl Upstream {
     pub async fn open(&self, permit: &Permit) -> Result<Stream, Reject> {
         let stream = self.dialer.dial(permit).await?;
         match permit.target().origin().scheme {
-            Scheme::Http => Ok(Stream::Left(stream)),
+            Scheme::Http => Ok(Stream::Left(Prompt::new(stream))),
             Scheme::Https => Ok(Stream::Right(
                 self.secure(permit, stream, Alpn::Http11).await?,
             )),
@@ -154,7 +158,7 @@ impl Upstream {
     /// # Errors
     ///
     /// As [`send`](Self::send).
-    pub async fn open_raw(&self, permit: &Permit) -> Result<tokio::net::TcpStream, Reject> {
+    pub async fn open_raw(&self, permit: &Permit) -> Result<TcpStream, Reject> {
         self.dialer.dial(permit).await
     }
 
@@ -182,7 +186,9 @@ impl Upstream {
         }
         let tcp = self.dialer.dial(permit).await?;
         if key.origin.scheme == Scheme::Http {
-            return self.handshake_h1(permit, Stream::Left(tcp)).await;
+            return self
+                .handshake_h1(permit, Stream::Left(Prompt::new(tcp)))
+                .await;
         }
         let tls = self.secure(permit, tcp, Alpn::Any).await?;
         if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
@@ -196,9 +202,9 @@ impl Upstream {
     async fn secure(
         &self,
         permit: &Permit,
-        tcp: tokio::net::TcpStream,
+        tcp: TcpStream,
         alpn: Alpn,
-    ) -> Result<tokio_rustls::client::TlsStream<tokio::net::TcpStream>, Reject> {
+    ) -> Result<TlsStream<Prompt>, Reject> {
         let origin = permit.target().origin();
         let name = tls::server_name(&origin.host)
             .map_err(|error| Reject::new(Cause::UpstreamTls).because(error))?;
@@ -206,7 +212,8 @@ impl Upstream {
             .tls
             .connector(permit.route(), alpn)
             .map_err(|error| Reject::new(Cause::UpstreamTls).at(origin).because(error))?;
-        match timeout(self.limits.handshake, connector.connect(name, tcp)).await {
+        let handshake = connector.connect(name, Prompt::new(tcp));
+        match timeout(self.limits.handshake, handshake).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(Reject::new(Cause::UpstreamTls).at(origin).because(error)),
             Err(_) => Err(Reject::new(Cause::UpstreamTimeout)
@@ -215,7 +222,15 @@ impl Upstream {
         }
     }
 
-    async fn handshake_h1(&self, permit: &Permit, stream: Stream) -> Result<Connection, Reject> {
+    async fn handshake_h1(
+        &self,
+        permit: &Permit,
+        mut stream: Stream,
+    ) -> Result<Connection, Reject> {
+        match &mut stream {
+            Stream::Left(plain) => plain.ask(),
+            Stream::Right(tls) => tls.get_mut().0.ask(),
+        }
         let (sender, connection) = self
             .limits
             .http1_client()

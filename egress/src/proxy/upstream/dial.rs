@@ -22,6 +22,7 @@ use tokio_rustls::client::TlsStream;
 use zeroize::Zeroizing;
 
 use super::OwnListeners;
+use super::prompt::Prompt;
 use crate::addr;
 use crate::credential::Secret;
 use crate::proxy::limits::Limits;
@@ -30,7 +31,7 @@ use crate::route::target::{Origin, Scheme};
 use crate::route::{ConnectTo, Permit};
 
 /// A connection to an upstream: plain, or TLS.
-pub type Stream = tokio_util::either::Either<TcpStream, TlsStream<TcpStream>>;
+pub type Stream = tokio_util::either::Either<Prompt, TlsStream<Prompt>>;
 
 /// Resolves, checks and connects.
 #[derive(Debug)]

@@ -2,7 +2,8 @@
 //!
 //! A connection is kept under the route, the credential's generation and the origin that opened it, so that no request
 //! ever travels on a connection that another route or another credential made. An HTTP/1.1 connection comes back only
-//! after a whole exchange: the answer read to its end, and the request written to its end.
+//! after a whole exchange: the answer read to its end, and the request written to its end. What comes on it before the next
+//! request is written ends it ([`Prompt`](super::prompt::Prompt)).
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
