@@ -15,6 +15,7 @@ use tokio::process::Command;
 use crate::harness::agent::{Agent, exchange, read_until};
 use crate::harness::command::{self, Done};
 use crate::harness::pki::Pki;
+use crate::harness::raw_http2::RawHttp2;
 use crate::harness::rig::{REAL, Rig, file};
 use crate::harness::sidecar::{EGRESS, Sidecar};
 use crate::harness::upstream::{self, Upstream};
@@ -370,6 +371,43 @@ async fn what_is_idle_does_not_keep_it() {
         );
         drop(idle);
     }
+}
+
+/// An agent that stands still sees no GOAWAY and answers no PING. What it has no request on keeps nothing; an answer that is
+/// under way is brought to its end all the same.
+#[tokio::test]
+async fn an_http2_agent_that_does_not_say_goodbye_keeps_it_for_its_answers_alone() {
+    let (rig, sender) = streaming("60").await;
+    let fields: [(&str, &[u8]); 4] = [
+        (":method", b"GET"),
+        (":scheme", b"https"),
+        (":authority", b"api.test"),
+        (":path", b"/"),
+    ];
+    let mut busy = RawHttp2::open(&rig.agent, "api.test").await;
+    let stream = busy.begin(&fields).await;
+    let mut sender = within("request", sender).await.expect("a sender");
+    sender.send_data("first, ".into()).await.expect("a reader");
+    let mut idle = RawHttp2::open(&rig.agent, "api.test").await;
+    let mut elsewhere = fields;
+    elsewhere[2].1 = b"other.test";
+    assert_eq!(idle.request(&elsewhere).await.status, Some(421));
+    rig.sidecar.signal(Signal::TERM);
+    idle.closed_on_silence().await;
+    // The time for what is idle is over.
+    sender.send_data("last".into()).await.expect("a reader");
+    drop(sender);
+    let ended = busy.end(stream).await;
+    assert_eq!(
+        (ended.status, ended.body.as_str()),
+        (Some(200), "first, last")
+    );
+    assert!(!ended.broken, "{ended:?}");
+    assert_eq!(rig.upstream.seen().len(), 1);
+    let (status, log) = rig.sidecar.exit().await;
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(!log.contains("drain deadline"), "{log}");
+    drop((busy, idle));
 }
 
 /// As in a container. Only root can make it so, and CI is root.

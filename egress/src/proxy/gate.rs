@@ -16,6 +16,7 @@ pub mod frames;
 pub mod framing;
 mod head;
 pub mod http2;
+mod streams;
 #[cfg(test)]
 mod tests;
 

@@ -6,6 +6,7 @@
 use std::time::Instant;
 
 use super::fault::{Fault, Flood};
+use super::streams::Streams;
 
 /// What an agent sends on an HTTP/2 connection.
 ///
@@ -23,6 +24,7 @@ pub struct Frames {
     in_head: bool,
     blocks: u64,
     budget: Budget,
+    streams: Streams,
 }
 
 /// How far bytes were looked at.
@@ -57,6 +59,7 @@ impl Frames {
             in_head: true,
             blocks: 0,
             budget: Budget::new(now),
+            streams: Streams::default(),
         }
     }
 
@@ -115,6 +118,11 @@ impl Frames {
         self.preface_left > 0 || self.in_head
     }
 
+    /// Whether every request was answered to its end.
+    pub fn all_answered(&self) -> bool {
+        self.streams.all_answered()
+    }
+
     /// How many header blocks have ended.
     pub fn blocks(&self) -> u64 {
         self.blocks
@@ -126,6 +134,7 @@ impl Frames {
     ///
     /// [`Fault::Flood`], where the agent had too many streams reset.
     pub fn wrote(&mut self, head: &FrameHead, now: Instant) -> Result<(), Fault> {
+        self.streams.wrote(head);
         self.budget.answered(head, now)
     }
 
@@ -137,6 +146,7 @@ impl Frames {
         now: Instant,
     ) -> Result<(), Fault> {
         self.budget.spend(head, now)?;
+        self.streams.received(head);
         let is_block = matches!(head.kind, HEADERS | PUSH_PROMISE)
             || (head.kind == CONTINUATION && self.block.is_some());
         self.in_head = is_block;
@@ -157,8 +167,9 @@ impl Frames {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameHead {
     length: usize,
-    kind: u8,
-    flags: u8,
+    pub(super) kind: u8,
+    pub(super) flags: u8,
+    pub(super) stream: u32,
 }
 
 /// Finds the heads of frames in bytes that come in pieces.
@@ -187,13 +198,15 @@ impl Heads {
             self.length += 1;
             if self.length == self.have.len() {
                 self.length = 0;
-                let [a, b, c, kind, flags, ..] = self.have;
+                let [a, b, c, kind, flags, stream @ ..] = self.have;
                 let length = u32::from_be_bytes([0, a, b, c]) as usize;
                 self.payload_left = length;
                 return Some(FrameHead {
                     length,
                     kind,
                     flags,
+                    // The first bit is to be ignored (RFC 9113, section 4.1).
+                    stream: u32::from_be_bytes(stream) & 0x7fff_ffff,
                 });
             }
         }
@@ -295,16 +308,17 @@ impl Budget {
 /// `PRI * HTTP/2.0 ...` (RFC 9113, section 3.4), which hyper checks.
 const PREFACE: usize = 24;
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub(super) const DATA: u8 = 0;
+pub(super) const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
+pub(super) const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PUSH_PROMISE: u8 = 5;
 const PING: u8 = 6;
+pub(super) const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
+pub(super) const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 /// A GOAWAY with `ENHANCE_YOUR_CALM` (RFC 9113, section 7). Every stream may have been worked on.

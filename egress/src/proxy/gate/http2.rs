@@ -1,4 +1,5 @@
-//! The gate before HTTP/2: it counts frames, holds a header block back until it is whole, and keeps the time for it.
+//! The gate before HTTP/2: it counts frames, holds a header block back until it is whole, and keeps the time for it. After
+//! a GOAWAY it ends a connection on which nothing is under way.
 //!
 //! hyper bounds streams, windows and headers itself. What it has no bound for are frames that cost an answer or a look and
 //! bring nothing: 2,000 SETTINGS or PING were taken one after the other without a word.
@@ -14,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use super::fault::Fault;
-use super::frames::{CALM, Frames, Free, Heads};
+use super::frames::{CALM, Frames, Free, GOAWAY, Heads};
 
 /// A client's stream of HTTP/2.
 #[derive(Debug)]
@@ -29,8 +30,14 @@ pub struct Http2Gate<T> {
     free: usize,
     pause: bool,
     timer: Option<Timer>,
+    /// Since the sidecar said goodbye: until when a request may still be on its way.
+    farewell: Option<Pin<Box<Sleep>>>,
     fault: Arc<OnceLock<Fault>>,
 }
+
+/// How long requests may come after a GOAWAY that were sent before it was seen: a round trip (RFC 9113, section 6.8), and
+/// more where the agent is slow. hyper waits for an answer to a PING, which an agent that stands still does not give.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The deadline of a header block, and how many had ended when it was set.
 #[derive(Debug)]
@@ -61,6 +68,7 @@ impl<T> Http2Gate<T> {
             free: 0,
             pause: false,
             timer: None,
+            farewell: None,
             fault: Arc::default(),
         }
     }
@@ -133,6 +141,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Http2Gate<T> {
             let before = out.filled().len();
             match Pin::new(&mut this.io).poll_read(cx, out) {
                 Poll::Ready(read) => read?,
+                // hyper takes it for the agent's own end, and closes what has no streams.
+                Poll::Pending if this.poll_end(cx).is_ready() => return Poll::Ready(Ok(())),
                 Poll::Pending => {
                     ready!(this.poll_deadline(cx));
                     return Poll::Ready(Err(this.refuse(cx, Fault::HeadTimeout)));
@@ -189,6 +199,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Http2Gate<T> {
         fault.into()
     }
 
+    /// Ready when nothing is under way, and nothing comes any more.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.farewell {
+            Some(farewell) if self.frames.all_answered() => farewell.as_mut().poll(cx),
+            _ => Poll::Pending,
+        }
+    }
+
     /// Ready when a header block has been waited for too long.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.frames.awaits_head() {
@@ -217,12 +235,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Http2Gate<T> {
             let mut bytes = slice.get(..left).unwrap_or(slice);
             left -= bytes.len();
             while !bytes.is_empty() {
-                if let Some(head) = self.written.next(&mut bytes)
-                    && let Err(fault) = self.frames.wrote(&head, Instant::now())
-                {
+                let Some(head) = self.written.next(&mut bytes) else {
+                    continue;
+                };
+                if let Err(fault) = self.frames.wrote(&head, Instant::now()) {
                     return Err(self.refuse(cx, fault));
                 }
+                if head.kind == GOAWAY && self.farewell.is_none() {
+                    self.farewell = Some(Box::pin(sleep(FAREWELL)));
+                }
             }
+        }
+        if self.farewell.is_some() && self.frames.all_answered() {
+            // hyper reads before it writes, and would not look again.
+            cx.waker().wake_by_ref();
         }
         Ok(count)
     }
