@@ -1,19 +1,24 @@
 //! The log: standard error, as text for people or JSON for programs.
 //!
-//! A disk that is full or a pipe that nobody reads any more costs records, which are counted, and never the process.
+//! A disk that is full, or a pipe that nobody reads or whose reader stands still, costs records, which are counted, and never
+//! the process. No thread but the log's own waits for it.
+
+mod queue;
 
 use std::io::{self, IsTerminal as _, Write};
 use std::panic::PanicHookInfo;
 use std::str::FromStr;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, SystemTime};
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt, registry};
 
+use self::queue::Queue;
 use crate::admin::rfc3339;
 use crate::audit::Audit;
 
@@ -44,15 +49,19 @@ impl FromStr for LogFilter {
 }
 
 /// Begins logging. What cannot be written is counted in `audit`.
-pub(super) fn begin(format: LogFormat, filter: LogFilter, audit: Arc<Audit>) {
+///
+/// Each record is written at once until [`Logging::detach`] is called.
+pub(super) fn begin(format: LogFormat, filter: LogFilter, audit: Arc<Audit>) -> Logging {
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let log = Arc::new(Log {
         format,
         audit,
         gap: Mutex::default(),
+        queue: OnceLock::new(),
     });
+    let pen = Pen(log.clone());
     let layer = fmt::layer()
-        .with_writer(move || Pen(log.clone()))
+        .with_writer(move || pen.clone())
         .with_ansi(std::io::stderr().is_terminal() && !no_colour);
     let layer = match format {
         LogFormat::Text => layer.boxed(),
@@ -64,6 +73,74 @@ pub(super) fn begin(format: LogFormat, filter: LogFilter, audit: Arc<Audit>) {
     };
     registry().with(layer).with(filter.0).init();
     std::panic::set_hook(Box::new(log_panic));
+    Logging(log)
+}
+
+/// The log of a process that runs.
+#[derive(Clone)]
+pub(super) struct Logging(Arc<Log>);
+
+/// Waits for the log where it is dropped, which is at the end of the process.
+pub(super) struct LastWords(Logging);
+
+/// How long the end of the process waits for the log.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+impl Logging {
+    /// Leaves the writing to a thread of its own. What a thread may do is settled when it begins: call it once the process is
+    /// confined.
+    ///
+    /// # Errors
+    ///
+    /// The system's, where it gives no thread. Records are then written as before.
+    pub(super) fn detach(&self) -> io::Result<()> {
+        let (log, queue) = (self.0.clone(), Arc::new(Queue::new()));
+        let records = queue.clone();
+        thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || {
+                loop {
+                    let batch = records.next();
+                    log.missed(batch.lost);
+                    log.put(&mut Stderr, &batch.record);
+                    records.written(&batch);
+                }
+            })?;
+        _ = self.0.queue.set(queue);
+        Ok(())
+    }
+
+    /// Has the end of the process wait for what is not written yet, also where it ends by an error or a panic.
+    pub(super) fn last_words(&self) -> LastWords {
+        LastWords(self.clone())
+    }
+
+    /// Waits until all that was logged so far is written, but not for longer than a second.
+    pub(super) fn flush(&self) {
+        if let Some(queue) = self.0.queue.get() {
+            queue.flush(LAST_WORDS);
+        }
+    }
+}
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        self.0.flush();
+    }
+}
+
+/// Standard error without the lock of the standard library's: whoever reports a failure at the end of the process must not
+/// wait for a record that nobody takes.
+struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::io::write(rustix::stdio::stderr(), bytes)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Logs a defect. A message that was put together at run time may hold what it is about, and is left out; the place is
@@ -82,6 +159,8 @@ struct Log {
     format: LogFormat,
     audit: Arc<Audit>,
     gap: Mutex<Gap>,
+    /// Where records wait for the thread that writes them, once there is one.
+    queue: OnceLock<Arc<Queue>>,
 }
 
 /// What is missing at the end of the log.
@@ -94,17 +173,36 @@ struct Gap {
 }
 
 impl Log {
-    /// Writes one record, and before it how many are missing.
+    /// Takes one record, to be written now or soon.
+    fn take(&self, record: &[u8]) {
+        match self.queue.get() {
+            None => self.put(&mut Stderr, record),
+            Some(queue) if queue.push(record) => {}
+            Some(_) => self.count_lost(),
+        }
+    }
+
+    /// Notes that records are missing before the next one.
+    fn missed(&self, records: u64) {
+        let mut gap = self.gap.lock().unwrap_or_else(PoisonError::into_inner);
+        gap.lost += records;
+    }
+
+    fn count_lost(&self) {
+        let counters = &self.audit.counters;
+        counters.log_records_lost.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Writes one record, and before it how many are missing. An empty one stands for none.
     fn put(&self, output: &mut impl Write, record: &[u8]) {
         let mut gap = self.gap.lock().unwrap_or_else(PoisonError::into_inner);
         let lost = gap.lost;
         if lost > 0 && gap.write(output, self.notice(lost).as_bytes()) {
             gap.lost = 0;
         }
-        if gap.lost > 0 || !gap.write(output, record) {
+        if !record.is_empty() && (gap.lost > 0 || !gap.write(output, record)) {
             gap.lost += 1;
-            let counters = &self.audit.counters;
-            counters.log_records_lost.fetch_add(1, Ordering::Relaxed);
+            self.count_lost();
         }
     }
 
@@ -148,11 +246,12 @@ fn fill(output: &mut impl Write, bytes: &[u8]) -> usize {
 }
 
 /// Takes one record. It never fails: tracing-subscriber would drop an error without a word.
+#[derive(Clone)]
 struct Pen(Arc<Log>);
 
 impl Write for Pen {
     fn write(&mut self, record: &[u8]) -> io::Result<usize> {
-        self.0.put(&mut io::stderr().lock(), record);
+        self.0.take(record);
         Ok(record.len())
     }
 
@@ -165,7 +264,7 @@ impl Write for Pen {
 mod tests {
     use std::io::{self, Write};
     use std::sync::atomic::Ordering;
-    use std::sync::{Arc, Mutex};
+    use std::sync::{Arc, Mutex, OnceLock};
 
     use tracing::Level;
 
@@ -198,6 +297,7 @@ mod tests {
                 format,
                 audit: audit.clone(),
                 gap: Mutex::new(Gap::default()),
+                queue: OnceLock::new(),
             };
             let lost = || audit.counters.log_records_lost.load(Ordering::Relaxed);
             let mut disk = Disk(Vec::new(), 10);

@@ -33,7 +33,7 @@ use self::args::Args;
 use self::files::Opened;
 use self::listen::{Guards, Place};
 use super::Failure;
-use super::logging;
+use super::logging::{self, Logging};
 use crate::admin::{self, AdminAddress, AdminListener};
 use crate::audit::Audit;
 use crate::config;
@@ -77,7 +77,8 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         slots::first(lines, &environment)?;
     }
     let audit = Arc::new(Audit::default());
-    logging::begin(args.log_format, args.log.clone(), audit.clone());
+    let logging = logging::begin(args.log_format, args.log.clone(), audit.clone());
+    let _last_words = logging.last_words();
     if let Some(name) = token {
         check_token(&environment, &name)?;
     }
@@ -92,6 +93,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     }
     #[cfg(all(target_os = "linux", debug_assertions))]
     confine::probe::run();
+    logging.detach().map_err(Failure::runtime)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(processors)
         .enable_all()
@@ -99,6 +101,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         .map_err(Failure::runtime)?;
     let started = Started {
         audit,
+        logging: logging.clone(),
         policy,
         opened,
         environment,
@@ -117,6 +120,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
 /// What there is before the first thread and the first listener.
 struct Started {
     audit: Arc<Audit>,
+    logging: Logging,
     policy: Policy,
     opened: Opened,
     environment: Environment,
@@ -130,6 +134,7 @@ struct Started {
 async fn serve(args: Args, started: Started) -> Result<(), Failure> {
     let Started {
         audit,
+        logging,
         policy,
         opened,
         environment,
@@ -187,7 +192,8 @@ async fn serve(args: Args, started: Started) -> Result<(), Failure> {
             tokio::spawn(server.clone().serve(socket));
         }
     }
-    proxy::serve(state, listeners, stop(terminate, interrupt, launcher)).await;
+    let stop = stop(terminate, interrupt, launcher, logging);
+    proxy::serve(state, listeners, stop).await;
     if let Some(AdminAddress::Unix(path)) = &args.admin {
         // Whoever asks a sidecar that is gone is told that it is not there, and not that it refuses.
         _ = std::fs::remove_file(path);
@@ -374,6 +380,7 @@ async fn stop(
     mut terminate: Signal,
     mut interrupt: Signal,
     launcher: Option<oneshot::Receiver<()>>,
+    logging: Logging,
 ) {
     let gone = async {
         match launcher {
@@ -390,6 +397,7 @@ async fn stop(
     _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     tokio::spawn(async move {
         interrupt.recv().await;
+        logging.flush();
         std::process::exit(130);
     });
 }
