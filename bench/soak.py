@@ -26,7 +26,8 @@ import time
 
 from soaking.agents import Agents
 from soaking.attacks import Attacks
-from soaking.client import Kept, Proxy, Refused
+from soaking.certificates import certificates
+from soaking.client import Kept, Proxy
 from soaking.ledger import Ledger, Scanner, Tokens
 from soaking.upstreams import BARE, CHURN, INJECTED, Upstreams
 
@@ -98,8 +99,9 @@ class Soak:
 
     def sidecar(self):
         read, write = os.pipe()
-        words = [self.egress, "serve", "-r", self.routes, "--listen", "127.0.0.1:0", "--ca-ephemeral", "--ready-fd", str(write)]
-        words += ["--admin", f"unix:{self.admin}", "--upstream-ca", self.config / "root.pem", "--roots", "bundled"]
+        words = [self.egress, "serve", "-r", self.routes, "--listen", "127.0.0.1:0", "--ca-ephemeral"]
+        words += ["--ready-fd", str(write), "--admin", f"unix:{self.admin}"]
+        words += ["--upstream-ca", self.config / "root.pem", "--roots", "bundled"]
         words += ["--answer-timeout", "8s", "--body-timeout", "8s", "--log-format", "json"]
         environment = {f"EGRESS_{slot}_FILE": str(self.secrets / slot) for slot in ["TOKEN_0", "TOKEN_1"]}
         with self.log.open("wb") as log:
@@ -176,8 +178,7 @@ class Soak:
                 self.write(self.document(random.sample(CHURN, random.randrange(len(CHURN) + 1))))
                 child.send_signal(signal.SIGHUP)
                 self.reloads["HUP"] += 1
-        if seconds > 0:
-            await asyncio.sleep(max(0, begin + seconds - time.monotonic()))
+        await asyncio.sleep(max(0, begin + seconds - time.monotonic()))
 
     async def refused(self, child):
         """By the signal or by the admin socket, which says that the old policy stayed."""
@@ -186,7 +187,7 @@ class Soak:
             child.send_signal(signal.SIGHUP)
             self.reloads["HUP, broken file"] += 1
             return
-        status, _ = await self.post_reload()
+        status, _ = await self.ask("POST", "/reload")
         self.reloads["admin socket, broken file"] += 1
         if status < 400:
             self.ledger.fail("reload", f"a broken file was taken: {status}")
@@ -195,28 +196,30 @@ class Soak:
         """Once the admin socket has answered, a removed route is gone, on an open tunnel too."""
         kept = Kept(proxy, CHURN[0])
         self.upstreams.churn = set(CHURN)
-        self.write(self.document(CHURN))
-        if (await self.post_reload())[0] != 200:
-            self.ledger.fail("reload", "a good file was refused")
-            return
         try:
-            if (await kept.ask("churn", "GET", "/ok/small")).status != 200:
+            await self.reload_to(CHURN)
+            if (await kept.once("GET", "/ok/small")).status != 200:
                 self.ledger.fail("reload", "a route that came is not there")
-            self.write(self.document(CHURN[1:]))
-            await self.post_reload()
+            await self.reload_to(CHURN[1:])
             self.upstreams.churn = set(CHURN[1:])
-            for _ in range(2):
-                answer = await kept.ask("churn", "GET", "/ok/small")
-                if not answer.code:
+        except (OSError, EOFError) as error:
+            self.ledger.fail("reload", f"the request to a route that came: {error!r}")
+            return
+        # The first on the tunnel that was open, the second for want of it on a new one.
+        for _ in range(2):
+            try:
+                if not (await kept.once("GET", "/ok/small")).code:
                     self.ledger.forward("a request of a route that was removed")
-        except (Refused, OSError, EOFError):
-            pass
-        finally:
-            kept.close()
-        self.reloads["admin socket"] += 2
+            except (OSError, EOFError):
+                kept.close()
+        kept.close()
 
-    async def post_reload(self):
-        return await self.ask("POST", "/reload")
+    async def reload_to(self, churn):
+        self.write(self.document(churn))
+        status, _ = await self.ask("POST", "/reload")
+        self.reloads["admin socket"] += 1
+        if status != 200:
+            self.ledger.fail("reload", f"a good file was refused: {status}")
 
     async def ask(self, method, path):
         reader, writer = await asyncio.open_unix_connection(self.admin)
@@ -231,8 +234,10 @@ class Soak:
         with self.log.open("rb") as log:
             for line in log:
                 scanner.feed(line)
-                if b"panick" in line or b"panic" in line.lower():
+                if b"panic" in line:
                     self.ledger.fail("log", line[:300].decode(errors="replace"))
+                if b'"code":"' in line:
+                    self.codes[line.split(b'"code":"')[1].split(b'"')[0].decode()] += 1
 
     def result(self):
         fifth = len(self.rss) // 5
@@ -253,8 +258,8 @@ class Soak:
             "seconds": len(self.rss),
             "promises": promises,
             "rss_kib": {
-                "flat": flat, "after_warm_up": self.rss[begin], "second_fifth": before, "last_fifth": after, "end": self.rss[-1],
-                "max": max(self.rss), "hwm": self.peak, "slope_per_minute": round(slope, 1),
+                "flat": flat, "after_warm_up": self.rss[begin], "second_fifth": before, "last_fifth": after,
+                "end": self.rss[-1], "max": max(self.rss), "hwm": self.peak, "slope_per_minute": round(slope, 1),
             },  # fmt: skip
             "permitted": dict(sorted(ledger.done.items())),
             "permitted_total": sum(ledger.done.values()),
@@ -267,6 +272,7 @@ class Soak:
             "received_bytes_searched": ledger.received,
             "rotations": len(self.tokens.rotations) - 2,
             "reloads": dict(self.reloads),
+            "codes_in_the_log": dict(self.codes.most_common()),
             "exit": self.ended,
             "status": counters,
             "findings": [*ledger.failed[:50], *ledger.forwarded[:50], *ledger.leaks[:50]],
@@ -277,7 +283,8 @@ def table(result):
     rss, promises = result["rss_kib"], result["promises"]
     mib = lambda field: f"{rss[field] / 1024:.1f}"
     rows = [("seconds", result["seconds"]), *promises.items()]
-    rows.append(("RSS flat", f"{'yes' if rss['flat'] else 'NO'}: {mib('second_fifth')} MiB in the second fifth, {mib('last_fifth')} in the last"))
+    middles = f"median of {mib('second_fifth')} MiB in the second fifth, {mib('last_fifth')} in the last"
+    rows.append(("RSS flat", f"{'yes' if rss['flat'] else 'NO'}: {middles}"))
     rows.append(("RSS after warm-up, end, most, VmHWM: MiB", ", ".join(map(mib, ["after_warm_up", "end", "max", "hwm"]))))
     rows.append(("slope: KiB a minute", rss["slope_per_minute"]))
     rows.append(("permitted requests served", result["permitted_total"]))
@@ -288,28 +295,9 @@ def table(result):
     rows.append(("reloads, rotations", f"{sum(result['reloads'].values())}, {result['rotations']}"))
     rows.append(("MB that agents received, searched", result["received_bytes_searched"] // 10**6))
     text = "| | |\n|---|---|\n" + "\n".join(f"| {name} | {value} |" for name, value in rows)
-    text += "\n\n| fault, as it ended | |\n|---|---|\n" + "\n".join(f"| {name} | {count} |" for name, count in result["faults"].items())
+    faults = "\n".join(f"| {name} | {count} |" for name, count in result["faults"].items())
+    text += f"\n\n| fault, as it ended | |\n|---|---|\n{faults}"
     return text + "".join(f"\n- {finding}" for finding in result["findings"])
-
-
-def certificates(directory):
-    """A root, an upstream's certificate from it, and one of a root that nobody trusts."""
-
-    def openssl(*words):
-        done = subprocess.run(["openssl", *map(str, words)], capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"error: openssl {words[0]}: {done.stderr}")
-
-    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-    for root, leaf in [("root", "upstream"), ("other", "stranger")]:
-        key, certificate = directory / f"{root}-key.pem", directory / f"{root}.pem"
-        openssl("req", "-x509", *curve, "-subj", f"/CN=soak {root}", "-keyout", key, "-out", certificate)
-        extensions = directory / "extensions"
-        extensions.write_text("subjectAltName=DNS:*.soak.test\nextendedKeyUsage=serverAuth\nbasicConstraints=CA:FALSE\n")
-        request, made = directory / "request", directory / f"{leaf}.pem"
-        openssl("req", *curve, "-subj", "/CN=soak", "-keyout", directory / f"{leaf}-key.pem", "-out", request)
-        chain = ["-CA", certificate, "-CAkey", key, "-CAcreateserial", "-extfile", extensions]
-        openssl("x509", "-req", "-in", request, "-days", "2", *chain, "-out", made)
 
 
 def memory(pid, field):

@@ -6,8 +6,8 @@ import json
 import os
 import random
 
+from .answers import FAULTS, PATTERN
 from .client import Kept, Mixed, Refused, Streams, decoded, websocket
-from .upstreams import FAULTS, PATTERN
 
 HOSTS = ["api.soak.test", "h2.soak.test", "basic.soak.test", "key.soak.test", "bare.soak.test", "plain.soak.test"]
 # What the sidecar may say of a faulty upstream.
@@ -30,7 +30,7 @@ class Agents:
             try:
                 await kind()
             except Exception as error:
-                self.ledger.fail(kind.__name__, f"{type(error).__name__}: {error}")
+                self.ledger.fail(kind.__name__, f"{error!r} {getattr(error, '__notes__', '')}")
             await asyncio.sleep(random.uniform(0, 0.2))
 
     async def pause(self, most):
@@ -72,7 +72,7 @@ class Agents:
                     group.create_task(one())
         except ExceptionGroup as group:
             for error in group.exceptions:
-                self.ledger.fail("HTTP/2", f"{type(error).__name__}: {error}")
+                self.ledger.fail("HTTP/2", f"{connection.host}: {error!r}")
         finally:
             connection.close()
 

@@ -147,7 +147,8 @@ class Kept:
         fresh = self.writer is None
         try:
             return await self.once(method, path, payload, fields)
-        except (OSError, EOFError):
+        except (OSError, EOFError) as error:
+            error.add_note(f"{method} {self.host}{path}")
             # An idle connection may end at any time; a request of which a byte was answered may not.
             answered = self.reader is not None and self.reader.fed > self.before
             self.close()
@@ -156,7 +157,7 @@ class Kept:
             self.proxy.ledger.retried[kind] += 1
             return await self.once(method, path, payload, fields)
 
-    async def once(self, method, path, payload, fields):
+    async def once(self, method, path, payload=b"", fields=()):
         self.before = 0
         if self.writer is None:
             plain = self.host == "plain.soak.test"
@@ -214,8 +215,8 @@ class Streams:
 
     async def ask(self, method, path, payload=b"", fields=()):
         number, stream = secrets.token_hex(6), self.peer.open()
-        head = [(":method", method), (":scheme", "https"), (":authority", self.host), (":path", path), ("x-soak-id", number)]
-        await stream.head([*head, *fields], end=not payload)
+        head = http2.target(self.host, path, method)
+        await stream.head([*head, ("x-soak-id", number), *fields], end=not payload)
         if payload:
             await stream.data(payload, end=True)
         told, pieces = [], []
@@ -233,6 +234,7 @@ class Streams:
 
     def close(self):
         if self.peer:
+            self.task.cancel()
             self.peer.writer.close()
 
 

@@ -15,6 +15,11 @@ def frame(kind, flags=0, stream=0, payload=b""):
     return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
 
 
+def target(host, path, method="GET"):
+    """The pseudo-headers of a request."""
+    return [(":method", method), (":scheme", "https"), (":authority", host), (":path", path)]
+
+
 class Reset(ConnectionError):
     """The stream or the connection ended before its message did."""
 

@@ -43,7 +43,7 @@ class Scanner:
 
 
 class Tokens:
-    """The values of the slots. Of a rotated one the old value counts for two seconds more, or as long as we ourselves lag."""
+    """The values of the slots. Of a rotated one the old value counts for two seconds more, and for our own lag."""
 
     GRACE = 2.0
 
