@@ -79,7 +79,7 @@ class Soak:
             proxy = Proxy(self.ledger, address, root)
             agents, attacks = Agents(proxy, self.tokens, self.directory), Attacks(proxy, self.upstreams.ports["trap"])
             own = [asyncio.create_task(self.ledger.watch_lag())]
-            load = agents.start() + attacks.start(6)
+            load = agents.start() + attacks.start(12)
             await self.supervise(child, proxy, seconds)
             self.status = await self.ask("GET", "/status")
             agents.ending.set()
@@ -260,6 +260,7 @@ class Soak:
             "rss_kib": {
                 "flat": flat, "after_warm_up": self.rss[begin], "second_fifth": before, "last_fifth": after,
                 "end": self.rss[-1], "max": max(self.rss), "hwm": self.peak, "slope_per_minute": round(slope, 1),
+                "each_second": self.rss,
             },  # fmt: skip
             "permitted": dict(sorted(ledger.done.items())),
             "permitted_total": sum(ledger.done.values()),
