@@ -323,6 +323,37 @@ async fn an_agent_that_leaves_ends_its_upload_upstream() {
     }
 }
 
+/// Its TLS or its connection just stops, which is no framing that the gate could find fault with.
+#[tokio::test]
+async fn an_upload_that_breaks_off_with_its_connection_is_not_laid_to_the_upstream() {
+    let (began, mut begun) = mpsc::unbounded_channel();
+    let world = Versions::start(move |call: Call| {
+        let began = began.clone();
+        async move {
+            let mut body = call.request.into_body().expect("a streamed body");
+            while let Some(Ok(_)) = body.frame().await {
+                _ = began.send(());
+            }
+            text(200, "it cannot come to this")
+        }
+    })
+    .await;
+    for (turn, upstream) in [Http::One, Http::Two].into_iter().enumerate() {
+        let host = upstream.host();
+        let authority = format!("{host}:443");
+        let tunnel = world.agent.tunnel(&authority, host, &["http/1.1"]);
+        let mut tunnel = tunnel.await.expect("a TLS tunnel");
+        let half =
+            format!("POST /upload HTTP/1.1\r\nHost: {host}\r\nContent-Length: 8\r\n\r\nhalf");
+        tunnel.write_all(half.as_bytes()).await.expect("a reader");
+        within("the first half", begun.recv()).await;
+        drop(tunnel);
+        let needle = "\"code\":\"truncated_body\"";
+        world.sidecar.logged_times(needle, turn + 1).await;
+    }
+    assert!(!world.sidecar.log().contains("upstream_protocol"));
+}
+
 #[tokio::test]
 async fn events_arrive_one_by_one() {
     let (senders, mut sending) = mpsc::unbounded_channel();

@@ -93,9 +93,10 @@ impl Body for Upload {
                     None
                 }
                 Some(Err(error)) => {
-                    if let Some(fault) = Fault::find(&error) {
-                        _ = this.fault.set(fault);
-                    }
+                    // Only the agent's connection can fail here. Without a fault of framing it was reset, or its TLS had
+                    // no end.
+                    let fault = Fault::find(&error).unwrap_or(Fault::TruncatedBody);
+                    _ = this.fault.set(fault);
                     Some(Err(error.into()))
                 }
                 Some(Ok(frame)) => {
