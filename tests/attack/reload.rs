@@ -70,7 +70,8 @@ async fn row_44_under_a_storm_of_reloads_no_permitted_request_fails_and_no_other
         }
     };
     let storm = async {
-        for round in 0..500 {
+        let enough = || served.load(Ordering::Relaxed) > 50 && refused.load(Ordering::Relaxed) > 20;
+        for round in (0..).take_while(|round| *round < 500 || !enough()) {
             // Another route comes and goes; every third time the route in use is itself another one, and now and then the
             // file is broken.
             let mut routes = match round % 2 {
@@ -102,8 +103,6 @@ async fn row_44_under_a_storm_of_reloads_no_permitted_request_fails_and_no_other
     assert!(counter("reloads") > 20, "{status}");
     assert!(counter("reload_failures") > 0, "{status}");
     let served = served.load(Ordering::Relaxed);
-    assert!(served > 50, "{served}");
-    assert!(refused.load(Ordering::Relaxed) > 20, "{refused:?}");
     let seen = rig.upstream.seen();
     assert_eq!(seen.len() as u64, served, "nothing was sent twice");
     assert!(
