@@ -6,7 +6,7 @@
 //!
 //! 1. [`os`]: what has no safe form elsewhere: inherited descriptors and variables, namespaces.
 //! 2. [`addr`]: classes of IP addresses.
-//! 3. [`file`]: files that a running sidecar reads.
+//! 3. [`file`](mod@file): files that a running sidecar reads.
 //! 4. [`confine`]: what the process gives up before it listens.
 //! 5. [`redact`]: the forms of a secret, and how they are masked in a stream of bytes.
 //! 6. [`credential`]: secrets and slots. Below the routes, because a route names a slot and not the other way round.
