@@ -4,9 +4,10 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::limits::Limits;
 use super::quota::Quota;
@@ -27,19 +28,20 @@ enum Place {
     Local,
 }
 
+/// A permit for each of what all may have.
 #[derive(Debug)]
 struct All {
     limits: Limits,
-    requests: AtomicUsize,
-    http2: AtomicUsize,
+    requests: Arc<Semaphore>,
+    http2: Arc<Semaphore>,
 }
 
-/// What one client has.
+/// A permit for each of what one client may have.
 #[derive(Debug)]
 pub struct Share {
     all: Arc<All>,
-    connections: AtomicUsize,
-    requests: AtomicUsize,
+    connections: Arc<Semaphore>,
+    requests: Arc<Semaphore>,
 }
 
 impl Clients {
@@ -49,8 +51,8 @@ impl Clients {
             shares: Mutex::default(),
             all: Arc::new(All {
                 limits,
-                requests: AtomicUsize::new(0),
-                http2: AtomicUsize::new(0),
+                requests: Arc::new(Semaphore::new(limits.requests)),
+                http2: Arc::new(Semaphore::new(limits.http2)),
             }),
             quota: Mutex::new(Quota::new(Instant::now())),
         }
@@ -65,16 +67,18 @@ impl Clients {
             None => {
                 // Those that are gone are forgotten when somebody new comes, so there are never many.
                 shares.retain(|_, share| Arc::strong_count(share) > 1);
+                let most = self.all.limits.per_client;
                 let share = Arc::new(Share {
                     all: self.all.clone(),
-                    connections: AtomicUsize::new(0),
-                    requests: AtomicUsize::new(0),
+                    connections: Arc::new(Semaphore::new(most)),
+                    requests: Arc::new(Semaphore::new(most)),
                 });
                 shares.insert(place, share.clone());
                 share
             }
         };
-        take(&share.connections, self.all.limits.per_client).then(|| Entry(share))
+        let open = share.connections.clone().try_acquire_owned().ok()?;
+        Some(Entry { _open: open, share })
     }
 
     /// Says that a client was turned away, unless that was said too often of late.
@@ -106,68 +110,41 @@ impl Place {
 
 /// A connection of a client, which ends with it.
 #[derive(Debug)]
-pub(super) struct Entry(Arc<Share>);
+pub(super) struct Entry {
+    _open: OwnedSemaphorePermit,
+    share: Arc<Share>,
+}
 
 impl Entry {
     /// What the client has.
     pub(super) fn share(&self) -> Arc<Share> {
-        self.0.clone()
-    }
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.share.clone()
     }
 }
 
 impl Share {
     /// Begins a request. `None` where the client, or all of them, have as many under way as they may.
     pub(super) fn request(self: &Arc<Self>) -> Option<Arc<Turn>> {
-        let limits = &self.all.limits;
-        if !take(&self.requests, limits.per_client) {
-            return None;
-        }
-        if !take(&self.all.requests, limits.requests) {
-            self.requests.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        Some(Arc::new(Turn(self.clone())))
+        let of_client = self.requests.clone().try_acquire_owned().ok()?;
+        let of_all = self.all.requests.clone().try_acquire_owned().ok()?;
+        Some(Arc::new(Turn {
+            _under_way: [of_client, of_all],
+            _share: self.clone(),
+        }))
     }
 
     /// Begins a connection that speaks HTTP/2. `None` where there are as many as there may be.
-    pub(super) fn http2(&self) -> Option<Http2Turn> {
-        take(&self.all.http2, self.all.limits.http2).then(|| Http2Turn(self.all.clone()))
+    pub(super) fn http2(&self) -> Option<OwnedSemaphorePermit> {
+        self.all.http2.clone().try_acquire_owned().ok()
     }
 }
 
 /// A request under way. It is held by all that is kept for the request, and ends with the last of it.
 #[derive(Debug)]
-pub struct Turn(Arc<Share>);
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.0.requests.fetch_sub(1, Ordering::Relaxed);
-        self.0.all.requests.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A connection that speaks HTTP/2.
-#[derive(Debug)]
-pub(super) struct Http2Turn(Arc<All>);
-
-impl Drop for Http2Turn {
-    fn drop(&mut self) {
-        self.0.http2.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Counts one more, where that is not too many.
-fn take(counter: &AtomicUsize, most: usize) -> bool {
-    let more = |count: usize| (count < most).then_some(count + 1);
-    counter
-        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
-        .is_ok()
+pub struct Turn {
+    _under_way: [OwnedSemaphorePermit; 2],
+    /// A client is not forgotten while a request of theirs goes on.
+    _share: Arc<Share>,
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::super::body::Upload;
 use super::super::limits::MAX_UPSTREAM_STREAMS;
@@ -24,35 +25,9 @@ use crate::route::target::Origin;
 pub struct Pool {
     places: Mutex<HashMap<Key, Arc<Place>>>,
     idle: Duration,
-    kept: Arc<Kept>,
-}
-
-/// How many connections are kept for all keys, and how many may be. An agent can make many keys where a route admits many
-/// hosts.
-#[derive(Debug)]
-struct Kept {
-    count: AtomicUsize,
-    most: usize,
-}
-
-/// One of them.
-#[derive(Debug)]
-struct Keep(Arc<Kept>);
-
-impl Kept {
-    fn one_more(self: &Arc<Self>) -> Option<Keep> {
-        let more = |count: usize| (count < self.most).then_some(count + 1);
-        self.count
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
-            .is_ok()
-            .then(|| Keep(self.clone()))
-    }
-}
-
-impl Drop for Keep {
-    fn drop(&mut self) {
-        self.0.count.fetch_sub(1, Ordering::Relaxed);
-    }
+    /// A permit for each connection that may be kept, of all keys: an agent can make many keys where a route admits many
+    /// hosts.
+    room: Arc<Semaphore>,
 }
 
 /// What a connection is good for.
@@ -65,7 +40,7 @@ pub(super) struct Key {
 /// The connections of one key.
 #[derive(Debug)]
 struct Place {
-    kept: Arc<Kept>,
+    room: Arc<Semaphore>,
     waiting: Mutex<Vec<Waiting>>,
     shared: Mutex<Vec<Shared>>,
     speaks_h2: AtomicBool,
@@ -76,7 +51,7 @@ struct Place {
 struct Waiting {
     sender: http1::SendRequest<Upload>,
     since: Instant,
-    _keep: Keep,
+    _kept: OwnedSemaphorePermit,
 }
 
 /// An HTTP/2 connection and the streams on it.
@@ -85,7 +60,7 @@ pub(super) struct Shared {
     sender: http2::SendRequest<Upload>,
     streams: Arc<AtomicUsize>,
     since: Instant,
-    keep: Option<Arc<Keep>>,
+    kept: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 /// A connection that is ready for one request.
@@ -114,10 +89,7 @@ impl Pool {
         Self {
             places: Mutex::default(),
             idle,
-            kept: Arc::new(Kept {
-                count: AtomicUsize::new(0),
-                most,
-            }),
+            room: Arc::new(Semaphore::new(most)),
         }
     }
 
@@ -158,7 +130,7 @@ impl Pool {
         }
         let place = places
             .entry(key.clone())
-            .or_insert_with(|| Arc::new(Place::new(self.kept.clone())));
+            .or_insert_with(|| Arc::new(Place::new(self.room.clone())));
         Home(Arc::downgrade(place))
     }
 
@@ -195,18 +167,18 @@ impl Home {
             return;
         };
         place.speaks_h2.store(true, Ordering::Relaxed);
-        if let Some(keep) = place.kept.one_more() {
+        if let Ok(kept) = place.room.clone().try_acquire_owned() {
             let mut shared = shared.clone();
-            shared.keep = Some(Arc::new(keep));
+            shared.kept = Some(Arc::new(kept));
             lock(&place.shared).push(shared);
         }
     }
 }
 
 impl Place {
-    fn new(kept: Arc<Kept>) -> Self {
+    fn new(room: Arc<Semaphore>) -> Self {
         Self {
-            kept,
+            room,
             waiting: Mutex::default(),
             shared: Mutex::default(),
             speaks_h2: AtomicBool::new(false),
@@ -246,7 +218,7 @@ impl Connection {
             sender,
             streams: Arc::default(),
             since: Instant::now(),
-            keep: None,
+            kept: None,
         }
         .stream()
     }
@@ -301,12 +273,12 @@ impl Checkin {
         };
         let mut waiting = lock(&place.waiting);
         if waiting.len() < MAX_WAITING
-            && let Some(keep) = place.kept.one_more()
+            && let Ok(kept) = place.room.clone().try_acquire_owned()
         {
             waiting.push(Waiting {
                 sender,
                 since: Instant::now(),
-                _keep: keep,
+                _kept: kept,
             });
         }
     }
