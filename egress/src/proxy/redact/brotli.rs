@@ -86,33 +86,22 @@ pub struct Writer {
     begun: bool,
 }
 
-impl Writer {
-    fn piece(&mut self, text: &[u8]) -> BytesMut {
-        let blocks = text.chunks(BLOCK);
-        let mut piece = BytesMut::with_capacity(text.len() + blocks.len() * 3 + 1);
-        for block in blocks {
+impl Encode for Writer {
+    fn add(&mut self, text: &[u8], out: &mut BytesMut) {
+        for block in text.chunks(BLOCK) {
             // One bit: not the last one. Two bits: four digits of a length, less one. One bit: not compressed.
             let head = ((block.len() as u32 - 1) << 3) | (1 << 19);
             // Before the first one, a bit for a window of 16 bits (section 9.1).
             let head = head << u32::from(!std::mem::replace(&mut self.begun, true));
             let [low, middle, high, _] = head.to_le_bytes();
-            piece.put_slice(&[low, middle, high]);
-            piece.put_slice(block);
+            out.put_slice(&[low, middle, high]);
+            out.put_slice(block);
         }
-        piece
-    }
-}
-
-impl Encode for Writer {
-    fn write(&mut self, text: &[u8]) -> Bytes {
-        self.piece(text).freeze()
     }
 
-    fn finish(&mut self, text: &[u8]) -> Bytes {
-        let mut piece = self.piece(text);
+    fn end(&mut self, out: &mut BytesMut) {
         // Two bits: the last one, and empty.
-        piece.put_u8(0b11 << u8::from(!self.begun));
-        piece.freeze()
+        out.put_u8(0b11 << u8::from(!self.begun));
     }
 }
 

@@ -151,36 +151,25 @@ pub struct Writer {
     length: u32,
 }
 
-impl Writer {
-    fn piece(&mut self, text: &[u8]) -> BytesMut {
-        let blocks = text.chunks(usize::from(u16::MAX));
-        let mut piece = BytesMut::with_capacity(text.len() + blocks.len() * 5 + 10 + 5 + TRAILER);
+impl Encode for Writer {
+    fn add(&mut self, text: &[u8], out: &mut BytesMut) {
         if !std::mem::replace(&mut self.begun, true) {
             // No name, no time, an unknown system.
-            piece.put_slice(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff]);
+            out.put_slice(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff]);
         }
-        for block in blocks {
+        for block in text.chunks(usize::from(u16::MAX)) {
             let length = block.len() as u16;
-            piece.put_u8(0);
-            piece.put_u16_le(length);
-            piece.put_u16_le(!length);
-            piece.put_slice(block);
+            out.put_u8(0);
+            out.put_u16_le(length);
+            out.put_u16_le(!length);
+            out.put_slice(block);
         }
         self.hash.update(text);
         self.length = self.length.wrapping_add(text.len() as u32);
-        piece
-    }
-}
-
-impl Encode for Writer {
-    fn write(&mut self, text: &[u8]) -> Bytes {
-        self.piece(text).freeze()
     }
 
-    fn finish(&mut self, text: &[u8]) -> Bytes {
-        let mut piece = self.piece(text);
-        piece.put_slice(&[1, 0, 0, 0xff, 0xff]);
-        piece.put_slice(&trailer(self.hash.clone(), self.length));
-        piece.freeze()
+    fn end(&mut self, out: &mut BytesMut) {
+        out.put_slice(&[1, 0, 0, 0xff, 0xff]);
+        out.put_slice(&trailer(self.hash.clone(), self.length));
     }
 }

@@ -68,33 +68,22 @@ pub struct Writer {
     begun: bool,
 }
 
-impl Writer {
-    fn piece(&mut self, text: &[u8]) -> BytesMut {
-        let blocks = text.chunks(BLOCK);
-        let mut piece = BytesMut::with_capacity(text.len() + blocks.len() * 3 + 6 + 3);
+impl Encode for Writer {
+    fn add(&mut self, text: &[u8], out: &mut BytesMut) {
         if !std::mem::replace(&mut self.begun, true) {
             // The magic number; no length, no checksum, no dictionary; a window of 128 KiB (section 3.1.1.1).
-            piece.put_slice(&[0x28, 0xb5, 0x2f, 0xfd, 0, 7 << 3]);
+            out.put_slice(&[0x28, 0xb5, 0x2f, 0xfd, 0, 7 << 3]);
         }
-        for block in blocks {
+        for block in text.chunks(BLOCK) {
             // One bit: not the last one. Two bits: raw.
             let [low, middle, high, _] = ((block.len() as u32) << 3).to_le_bytes();
-            piece.put_slice(&[low, middle, high]);
-            piece.put_slice(block);
+            out.put_slice(&[low, middle, high]);
+            out.put_slice(block);
         }
-        piece
-    }
-}
-
-impl Encode for Writer {
-    fn write(&mut self, text: &[u8]) -> Bytes {
-        self.piece(text).freeze()
     }
 
-    fn finish(&mut self, text: &[u8]) -> Bytes {
-        let mut piece = self.piece(text);
-        piece.put_slice(&[1, 0, 0]);
-        piece.freeze()
+    fn end(&mut self, out: &mut BytesMut) {
+        out.put_slice(&[1, 0, 0]);
     }
 }
 
