@@ -19,7 +19,9 @@ pub fn segments(path: &str, encoded_slash: EncodedSlash) -> Option<Vec<Vec<u8>>>
     // A server that decodes before it cuts.
     let parts: Vec<&str> = text.split('/').collect();
     let (_, inner) = parts.split_last()?;
-    if inner.contains(&"") || parts.iter().any(|part| *part == "." || *part == "..") {
+    // Spaces at the end go where the server is Windows.
+    let leads_elsewhere = |part: &&str| matches!(part.trim_matches(' '), "." | "..");
+    if inner.contains(&"") || parts.iter().any(leads_elsewhere) {
         return None;
     }
     if parts.len() != segments.len() && encoded_slash == EncodedSlash::Refuse {
