@@ -47,6 +47,10 @@ async fn row_35_memory_stays_below_its_ceiling() {
             .arg("--max-connections=48")
             .arg("--max-http2=12")
             .arg(format!("--max-requests={REQUESTS}"))
+            // What is not filled here is not to count.
+            .arg("--max-decoding=64KiB")
+            .arg("--max-leaves=1")
+            .arg("--max-pooled=1")
     })
     .await;
     let ceiling = rig.sidecar.status().await["memory_ceiling"]
