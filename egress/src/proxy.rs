@@ -258,6 +258,7 @@ async fn relay(
             .at(&origin)
             .because("too many header fields"));
     }
+    headers::check_answer(&head.headers).map_err(|reject| reject.at(&origin))?;
     let trailers = headers::strip_answer(&mut head.headers, &rule.cookies);
     let rewriter = redaction
         .rewrite(permit.target().method(), &mut head, &state.decoders)

@@ -7,7 +7,9 @@ mod forms;
 mod masker;
 
 use std::fmt;
+use std::ops::Range;
 
+use bytes::Bytes;
 use zeroize::Zeroizing;
 
 use self::forms::Form;
@@ -28,8 +30,8 @@ pub struct Pattern {
     grams: Zeroizing<Vec<u64>>,
     /// A bit for each hash of a gram.
     filter: Box<Zeroizing<[u64; WORDS]>>,
-    /// Whether a form begins with this byte.
-    firsts: Box<Zeroizing<[bool; 256]>>,
+    /// Whether a form may hold this byte.
+    inner: Box<Zeroizing<[bool; 256]>>,
 }
 
 impl Pattern {
@@ -46,7 +48,10 @@ impl Pattern {
         let stride = window - GRAM + 1;
         let mut grams = Zeroizing::new(Vec::with_capacity(forms.len() * stride));
         let mut filter = Box::new(Zeroizing::new([0; WORDS]));
-        let mut firsts = Box::new(Zeroizing::new([false; 256]));
+        let mut inner = Box::new(Zeroizing::new([false; 256]));
+        for (byte, inner) in (0..=u8::MAX).zip(inner.iter_mut()) {
+            *inner = is_base64(byte) || byte == b'%';
+        }
         for (number, form) in forms.iter().enumerate() {
             for (offset, bytes) in form.bytes.windows(GRAM).take(stride).enumerate() {
                 let Some(gram) = gram_of(bytes) else { continue };
@@ -56,9 +61,10 @@ impl Pattern {
                     *word |= bit;
                 }
             }
-            let first = form.bytes.first().copied().map(usize::from);
-            if let Some(begins) = first.and_then(|first| firsts.get_mut(first)) {
-                *begins = true;
+            for byte in form.bytes.iter() {
+                if let Some(inner) = inner.get_mut(usize::from(*byte)) {
+                    *inner = true;
+                }
             }
         }
         grams.sort_unstable();
@@ -68,11 +74,11 @@ impl Pattern {
             window,
             grams,
             filter,
-            firsts,
+            inner,
         })
     }
 
-    /// The length of the longest form, in bytes. A [`Masker`] never holds as many bytes back.
+    /// The length of the longest form, in bytes. A [`Masker`] holds less back.
     pub fn longest(&self) -> usize {
         self.longest
     }
@@ -87,37 +93,51 @@ impl Pattern {
         let mut masked = text.to_vec();
         let mut cover = Cover::default();
         for place in &found {
-            cover.add(place.start, place.reach(text));
+            cover.add(place.start, place.reach(text), true);
         }
-        cover.apply(&mut masked);
+        cover.apply(&mut masked, 0);
         Some((masked, cover.places))
     }
 
-    /// Finds every whole form in a text, in order, and returns where the longest unfinished one begins: the longest end of the
-    /// text that is the beginning of a form, or the text's length.
-    fn scan(&self, text: &[u8], found: &mut Vec<Place>) -> usize {
-        let mut open = text.len();
+    /// Whether a form is in a header's name, which has lost its capitals.
+    pub fn is_in_name(&self, name: &[u8]) -> bool {
+        let mut forms = self.forms.iter();
+        forms.any(|form| {
+            let mut parts = name.windows(form.bytes.len());
+            parts.any(|part| part.eq_ignore_ascii_case(&form.bytes))
+        })
+    }
+
+    /// Finds every whole form in a text, in order.
+    fn scan(&self, text: &[u8], found: &mut Vec<Place>) {
         let stride = self.window - GRAM + 1;
         for (number, piece) in text.chunks(stride).enumerate() {
             let Some(gram) = gram_of(piece) else { break };
             if self.may_have(gram) {
-                self.compare(text, number * stride, gram, found, &mut open);
-            }
-        }
-        // An unfinished form that is shorter than the window may have no gram at a place that was looked at.
-        let tail = text.len().saturating_sub(self.window - 1);
-        for (start, byte) in text.iter().enumerate().take(open).skip(tail) {
-            if self.firsts.get(usize::from(*byte)) == Some(&true)
-                && let Some(rest) = text.get(start..)
-                && gram_of(rest).is_none_or(|gram| self.may_have(gram))
-                && self.forms.iter().any(|form| form.bytes.starts_with(rest))
-            {
-                open = start;
-                break;
+                self.compare(text, number * stride, gram, found);
             }
         }
         found.sort_unstable_by_key(|place| (place.start, place.end));
-        open
+    }
+
+    /// Where the end of a text begins that could belong to a form which is not whole: as many bytes as a form can lack one
+    /// of, and no further back than the last byte that no form has.
+    ///
+    /// It does not matter whether they are the beginning of a form, or even alike. Whoever chooses the text could else see by
+    /// what is held back whether a guess at the credential is right so far, and guess it byte by byte.
+    fn unfinished(&self, text: &[u8]) -> usize {
+        let end = text.iter().rev().take(self.longest - 1);
+        text.len() - end.take_while(|byte| self.may_hold(**byte)).count()
+    }
+
+    /// Where no form can go on that began before this text: its first byte that no form has, if there is one so near.
+    fn seam(&self, text: &[u8]) -> Option<usize> {
+        let near = text.get(..self.longest).unwrap_or(text);
+        near.iter().position(|byte| !self.may_hold(*byte))
+    }
+
+    fn may_hold(&self, byte: u8) -> bool {
+        self.inner.get(usize::from(byte)) == Some(&true)
     }
 
     fn may_have(&self, gram: u32) -> bool {
@@ -127,7 +147,7 @@ impl Pattern {
 
     /// Compares the forms that have a gram where the text has it.
     #[cold]
-    fn compare(&self, text: &[u8], at: usize, gram: u32, found: &mut Vec<Place>, open: &mut usize) {
+    fn compare(&self, text: &[u8], at: usize, gram: u32, found: &mut Vec<Place>) {
         let first = self
             .grams
             .partition_point(|known| (known >> 32) < u64::from(gram));
@@ -147,30 +167,8 @@ impl Pattern {
                     end: start + form.bytes.len(),
                     edge: form.edge,
                 });
-            } else if form.bytes.starts_with(rest) {
-                *open = start.min(*open);
             }
         }
-    }
-
-    /// Whether a text is a part of a form.
-    fn is_part(&self, text: &[u8]) -> bool {
-        let mut forms = self.forms.iter();
-        forms.any(|form| {
-            form.bytes
-                .windows(text.len().max(1))
-                .any(|part| part == text)
-        })
-    }
-
-    /// How many bytes at the beginning of a text are the end of a form.
-    fn ended_by(&self, text: &[u8]) -> usize {
-        let ends = |form: &Form, length: usize| match text.get(..length) {
-            Some(beginning) => form.bytes.ends_with(beginning),
-            None => false,
-        };
-        let longest = |form| (1..self.longest).rev().find(|length| ends(form, *length));
-        self.forms.iter().filter_map(longest).max().unwrap_or(0)
     }
 }
 
@@ -215,19 +213,33 @@ impl Cover {
         }
     }
 
-    /// Adds a range. They come in the order of their beginnings.
-    fn add(&mut self, start: usize, end: usize) {
-        if start >= self.reach && start < end {
+    /// Adds a range, which counts where it is news. They come in the order of their beginnings.
+    fn add(&mut self, start: usize, end: usize, is_news: bool) {
+        if is_news && start >= self.reach && start < end {
             self.places += 1;
         }
         self.ranges.push((start, end));
         self.reach = self.reach.max(end);
     }
 
-    fn apply(&self, text: &mut [u8]) {
-        let length = text.len();
+    /// A part of a text with its mask. It is not copied where it has none.
+    fn applied(&self, text: &Bytes, part: Range<usize>) -> Bytes {
+        let mut touched = self.ranges.iter();
+        if !touched.any(|(start, end)| start < end && *start < part.end && *end > part.start) {
+            return text.slice(part);
+        }
+        let from = part.start;
+        let mut masked = text.get(part).unwrap_or_default().to_vec();
+        self.apply(&mut masked, from);
+        masked.into()
+    }
+
+    /// Masks a part that begins at `from`.
+    fn apply(&self, part: &mut [u8], from: usize) {
+        let length = part.len();
         for (start, end) in &self.ranges {
-            if let Some(range) = text.get_mut(*start..length.min(*end)) {
+            let (start, end) = (start.saturating_sub(from), end.saturating_sub(from));
+            if let Some(range) = part.get_mut(start.min(length)..end.min(length)) {
                 range.fill(b'*');
             }
         }

@@ -70,7 +70,7 @@ fuzz_target!(|input: &[u8]| {
         let (mut out, mut rest) = (Vec::new(), &stream[..]);
         for length in lengths.iter().copied().chain([usize::MAX]) {
             let (now, later) = rest.split_at(length.min(rest.len()));
-            out.extend_from_slice(&masker.push(Bytes::copy_from_slice(now)));
+            out.extend(masker.push(Bytes::copy_from_slice(now)).flatten());
             rest = later;
             assert!(
                 masker.held() < pattern.longest(),
@@ -87,17 +87,39 @@ fuzz_target!(|input: &[u8]| {
             masked.escape_ascii()
         );
     }
-    // Of a range the same is masked, and perhaps more at its ends.
-    let mut range = Masker::of_range(pattern);
-    let mut out = range.push(Bytes::copy_from_slice(&stream)).to_vec();
-    out.extend_from_slice(&range.finish());
+    // With a pause after each piece what is given out is never given out again, nor is more of it shown than the stream has.
+    let mut masker = Masker::new(pattern.clone());
+    let (mut out, mut rest) = (Vec::new(), &stream[..]);
+    for length in lengths.iter().copied().chain([usize::MAX]) {
+        let (now, later) = rest.split_at(length.min(rest.len()));
+        out.extend(masker.push(Bytes::copy_from_slice(now)).flatten());
+        out.extend_from_slice(&masker.release());
+        rest = later;
+        assert_eq!((masker.held(), out.len()), (0, stream.len() - rest.len()));
+    }
+    out.extend_from_slice(&masker.finish());
     assert_eq!(out.len(), stream.len());
-    assert!(
-        masked
-            .iter()
-            .zip(&out)
-            .all(|(whole, range)| whole == range || *range == b'*')
-    );
+    for ((old, masked), paused) in stream.iter().zip(&masked).zip(&out) {
+        assert!(paused == masked || paused == old);
+    }
+    // Where it is cut tells nothing: another secret of the same bytes, in another order, has the same pieces come out.
+    let other: String = secret.chars().rev().collect();
+    let other = Arc::new(Pattern::new([other.as_str()]).expect("as long"));
+    if other.longest() == pattern.longest() && other.masked(&stream).is_none() && masked == stream {
+        let [one, another] = [pattern, other].map(|pattern| {
+            let mut masker = Masker::new(pattern);
+            let mut rest = &stream[..];
+            let mut seen = Vec::new();
+            for length in lengths.iter().copied().chain([usize::MAX]) {
+                let (now, later) = rest.split_at(length.min(rest.len()));
+                let piece = Bytes::copy_from_slice(now);
+                seen.push(masker.push(piece).collect::<Vec<_>>());
+                rest = later;
+            }
+            seen
+        });
+        assert_eq!(one, another);
+    }
 });
 
 fn piece(byte: u8, forms: &[Vec<u8>]) -> Vec<u8> {

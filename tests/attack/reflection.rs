@@ -110,15 +110,31 @@ async fn row_25_an_interim_answer_does_not_pass() {
 async fn row_25_a_header_whose_name_says_it_is_taken_off() {
     let script =
         |said: &str| format!("HTTP/1.1 200 OK\r\nx-{said}: 1\r\ncontent-length: 2\r\n\r\nok");
-    let got = scripted_with(
+    for token in [
         "only-small-letters-0123456789",
-        script("only-small-letters-0123456789"),
-    )
-    .await;
-    assert!(
-        !got.contains("small-letters") && got.ends_with("\r\n\r\nok"),
-        "{got}"
-    );
+        "Small-Letters-And-Capitals-0123456789",
+    ] {
+        let got = scripted_with(token, script(token)).await;
+        assert!(
+            !got.to_lowercase().contains("small-letters") && got.ends_with("\r\n\r\nok"),
+            "{got}"
+        );
+    }
+}
+
+/// Nothing would tell the agent, or the mask, that the body is in it.
+#[tokio::test]
+async fn row_25_a_transfer_coding_that_nobody_asked_for_is_refused() {
+    for coding in ["gzip, chunked", "gzip\r\ntransfer-encoding: chunked"] {
+        let got = scripted(format!(
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: {coding}\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+        ))
+        .await;
+        assert!(
+            got.starts_with("HTTP/1.1 502 ") && got.contains("upstream_coding"),
+            "{got}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::clients::Turn;
 use super::gate::fault::Fault;
+use super::redact::pause::Pause;
 use super::redact::rewriter::Rewriter;
 use super::upstream::Checkin;
 use crate::audit::Record;
@@ -147,6 +148,7 @@ struct Relayed {
     stall: Stall,
     checkin: Option<Checkin>,
     rewriter: Option<Rewriter>,
+    pause: Pause,
     /// Trailers that wait for what the rewriter holds.
     late: Option<HeaderMap>,
 }
@@ -190,6 +192,7 @@ impl Download {
             stall: Stall::new(patience),
             checkin,
             rewriter,
+            pause: Pause::default(),
             late: None,
         };
         if relayed.incoming.is_end_stream() {
@@ -277,6 +280,15 @@ impl Relayed {
                 return Poll::Ready(None);
             }
             let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+            match &mut self.rewriter {
+                Some(rewriter) if polled.is_pending() && rewriter.holds() => {
+                    if self.pause.poll(cx).is_ready() {
+                        rewriter.release();
+                        continue;
+                    }
+                }
+                _ => self.pause.end(),
+            }
             return Poll::Ready(match ready!(self.stall.watch(polled, cx))? {
                 None => {
                     self.finish();

@@ -128,6 +128,19 @@ pub fn inject(
     Ok(())
 }
 
+/// Refuses an answer in a transfer coding beside `chunked` (RFC 9112, section 7): nobody asked for one, and nothing says any more
+/// that there is one once the answer has gone on.
+///
+/// # Errors
+///
+/// [`Cause::UpstreamCoding`].
+pub fn check_answer(headers: &HeaderMap) -> Result<(), Reject> {
+    if items(headers, &TRANSFER_ENCODING).all(|coding| coding.eq_ignore_ascii_case(b"chunked")) {
+        return Ok(());
+    }
+    Err(Reject::new(Cause::UpstreamCoding).because("a transfer coding that was not asked for"))
+}
+
 /// Removes from an answer what speaks to the next hop, what only we may say, and cookies that are not for the agent. Returns which trailers may follow.
 pub fn strip_answer(headers: &mut HeaderMap, cookies: &Cookies) -> Trailers {
     for name in nominated(headers) {
@@ -141,10 +154,17 @@ pub fn strip_answer(headers: &mut HeaderMap, cookies: &Cookies) -> Trailers {
     headers.remove(X_EGRESS_ERROR);
     // It would send the agent to another port or protocol, which no route of this tunnel covers.
     headers.remove(http::header::ALT_SVC);
-    let grpc = headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
-    if grpc { Trailers::Grpc } else { Trailers::Drop }
+    if is_grpc(headers) {
+        Trailers::Grpc
+    } else {
+        Trailers::Drop
+    }
+}
+
+/// Whether a message is one of gRPC's, by its type.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// The headers that `Connection` nominates (RFC 9110, section 7.6.1).

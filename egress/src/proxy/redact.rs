@@ -7,7 +7,9 @@ pub mod brotli;
 pub mod codec;
 pub mod coding;
 pub mod frames;
+pub mod grpc;
 pub mod gzip;
+pub mod pause;
 pub mod rewriter;
 pub mod zstd;
 
@@ -15,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::header::{
-    ACCEPT_RANGES, CONTENT_LENGTH, ETAG, HeaderMap, HeaderName, HeaderValue,
+    ACCEPT_RANGES, CONTENT_LENGTH, ETAG, HeaderMap, HeaderName, HeaderValue, IF_RANGE, RANGE,
     SEC_WEBSOCKET_EXTENSIONS,
 };
 use http::{Method, StatusCode, request, response};
@@ -26,6 +28,7 @@ use self::codec::{Corrupt, Decode, Encode};
 use self::coding::{Coding, ask_for_readable, asked};
 use self::frames::Frames;
 use self::rewriter::Rewriter;
+use super::headers::is_grpc;
 use super::reject::{Cause, Reject};
 use crate::credential::Lease;
 use crate::policy::Policy;
@@ -43,7 +46,8 @@ pub struct Redaction {
 }
 
 impl Redaction {
-    /// For a request that gets this credential. The request asks for nothing that could not be read in the answer.
+    /// For a request that gets this credential. The request asks for nothing that could not be read in the answer, and for
+    /// the whole of it: a part that the agent chose can cut a credential in two.
     /// `places` counts what is masked, and `decoders` has the memory for answers that are decoded.
     pub fn of(
         rule: &Rule,
@@ -62,6 +66,9 @@ impl Redaction {
         });
         let mut reserved = None;
         if pattern.is_some() {
+            for name in [RANGE, IF_RANGE, X_MS_RANGE] {
+                head.headers.remove(name);
+            }
             reserved = reserve_dearest(&head.headers, decoders);
             let most = reserved
                 .as_ref()
@@ -81,57 +88,61 @@ impl Redaction {
     ///
     /// # Errors
     ///
-    /// [`Cause::UpstreamCoding`] for a body in which nothing could be found, [`Cause::Decoders`] where too little is left.
+    /// [`Cause::UpstreamCoding`] for a body in which nothing could be found or that is a part of one, [`Cause::Decoders`] where too little is left.
     pub fn rewrite(
         &mut self,
         method: &Method,
         head: &mut response::Parts,
         decoders: &Arc<Semaphore>,
     ) -> Result<Option<Rewriter>, Reject> {
-        let Some(pattern) = &self.pattern else {
+        let Some(pattern) = self.pattern.clone() else {
             return Ok(None);
         };
         self.mask_head(head);
-        // Their headers tell of a body that is not there.
-        if method == Method::HEAD
+        let masker = Masker::new(pattern.clone());
+        // Their headers tell of a body that is not there. Should there be one all the same, it is in no coding.
+        let is_bare = method == Method::HEAD
             || matches!(
                 head.status,
                 StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
-            )
-        {
-            return Ok(None);
+            );
+        let rewriter = match is_bare {
+            true => Rewriter::plain(masker),
+            false => self.read(masker, head, decoders)?,
+        };
+        Ok(Some(rewriter.counting(pattern, self.places.clone())))
+    }
+
+    /// Reads a body's coding.
+    fn read(
+        &mut self,
+        masker: Masker,
+        head: &mut response::Parts,
+        decoders: &Arc<Semaphore>,
+    ) -> Result<Rewriter, Reject> {
+        if head.status == StatusCode::PARTIAL_CONTENT {
+            return Err(Reject::new(Cause::UpstreamCoding).because("a part of an answer"));
         }
-        let is_range = head.status == StatusCode::PARTIAL_CONTENT;
+        head.headers.remove(ACCEPT_RANGES);
         let coding = Coding::of(&head.headers)
             .map_err(|error| Reject::new(Cause::UpstreamCoding).because(error))?;
         let reserved = self.reserved.take();
         let permit = match coding {
             Coding::Identity => None,
-            _ if is_range => {
-                let reject = Reject::new(Cause::UpstreamCoding);
-                return Err(reject.because("a range of a compressed answer"));
-            }
             _ => Some(afford(coding, reserved, decoders)),
         };
         let permit = permit
             .transpose()
             .map_err(|error| Reject::new(Cause::Decoders).because(error))?;
-        let masker = if is_range {
-            Masker::of_range(pattern.clone())
-        } else {
-            Masker::new(pattern.clone())
-        };
         let codec = codec(coding).map_err(|error| Reject::new(Cause::Decoders).because(error))?;
-        let rewriter = match codec {
+        Ok(match codec {
+            None if is_grpc(&head.headers) => Rewriter::messages(masker),
             None => Rewriter::plain(masker),
             Some(codec) => {
                 frame_anew(&mut head.headers);
                 Rewriter::coded(masker, codec, permit)
             }
-        };
-        Ok(Some(
-            rewriter.counting(pattern.clone(), self.places.clone()),
-        ))
+        })
     }
 
     /// Masks the head of a 101, and says what happens to the frames behind it; `None` where they pass as they are: where
@@ -152,6 +163,9 @@ impl Redaction {
         self.places.fetch_add(places, Ordering::Relaxed);
     }
 }
+
+/// Azure's own name for `Range`.
+const X_MS_RANGE: HeaderName = HeaderName::from_static("x-ms-range");
 
 /// Memory for the dearest coding that a request asks for, where as much is left over for answers in gzip, which cost little:
 /// no answer is then refused for its coding.
@@ -211,7 +225,7 @@ fn codec(coding: Coding) -> Result<Option<Codec>, Corrupt> {
 /// Masks every value, and takes off each header whose name holds the credential. Returns how many places that were.
 fn mask_headers(pattern: &Pattern, headers: &mut HeaderMap) -> u64 {
     let names = headers.keys();
-    let named = names.filter(|name| pattern.masked(name.as_str().as_bytes()).is_some());
+    let named = names.filter(|name| pattern.is_in_name(name.as_str().as_bytes()));
     let named: Vec<HeaderName> = named.cloned().collect();
     let mut places = named.len() as u64;
     for name in named {
@@ -232,7 +246,6 @@ fn mask_headers(pattern: &Pattern, headers: &mut HeaderMap) -> u64 {
 fn frame_anew(headers: &mut HeaderMap) {
     for name in [
         CONTENT_LENGTH,
-        ACCEPT_RANGES,
         HeaderName::from_static("digest"),
         HeaderName::from_static("repr-digest"),
         HeaderName::from_static("content-digest"),

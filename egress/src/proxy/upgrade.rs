@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use super::State;
 use super::body::Download;
 use super::connection::{Connection, Takeover};
-use super::headers::{items, strip_answer};
+use super::headers::{check_answer, items, strip_answer};
 use super::redact::Redaction;
 use super::redact::frames::{Frames, Masked};
 use super::reject::{Cause, Reject};
@@ -211,8 +211,9 @@ fn decline(
     record: &mut Option<Record>,
 ) -> Result<Response<Download>, Reject> {
     let (mut head, body) = answer.into_parts();
-    let trailers = strip_answer(&mut head.headers, &permit.route().rule.cookies);
     let target = permit.target();
+    check_answer(&head.headers).map_err(|reject| reject.at(target.origin()))?;
+    let trailers = strip_answer(&mut head.headers, &permit.route().rule.cookies);
     let rewriter = redaction
         .rewrite(target.method(), &mut head, &state.decoders)
         .map_err(|reject| reject.at(target.origin()))?;

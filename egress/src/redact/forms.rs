@@ -77,13 +77,15 @@ fn escape(text: &[u8], mut give: impl FnMut(Zeroizing<Vec<u8>>)) {
             }));
         }
     }
-    // Most writers of JSON; PHP's; Go's; Gson; .NET's.
+    // Most writers of JSON; PHP's; Go's; Gson; .NET's. Scripts in pages: Go's; Django's.
     for (slash, escaped, case) in [
         ("/", "", Case::Lower),
         (r"\/", "", Case::Lower),
         ("/", "<>&", Case::Lower),
         ("/", "<>&'=", Case::Lower),
         ("/", "<>&'+`\"", Case::Upper),
+        (r"\/", "<>&'+`\"", Case::Lower),
+        ("/", "<>&'=-;`\"\\", Case::Upper),
     ] {
         give(rewrite(text, |byte, out| match byte {
             byte if escaped.as_bytes().contains(&byte) => {
@@ -95,11 +97,13 @@ fn escape(text: &[u8], mut give: impl FnMut(Zeroizing<Vec<u8>>)) {
             byte => out.push(byte),
         }));
     }
-    // Most writers of HTML; Python's; Go's.
-    for (double, single, plus) in [
-        ("&quot;", "&#39;", "+"),
-        ("&quot;", "&#x27;", "+"),
-        ("&#34;", "&#39;", "&#43;"),
+    // Most writers of HTML; Python's; Go's; mustache.js; Handlebars.
+    for (double, single, plus, equals, slash) in [
+        ("&quot;", "&#39;", "+", "=", "/"),
+        ("&quot;", "&#x27;", "+", "=", "/"),
+        ("&#34;", "&#39;", "&#43;", "=", "/"),
+        ("&quot;", "&#39;", "+", "&#x3D;", "&#x2F;"),
+        ("&quot;", "&#x27;", "+", "&#x3D;", "/"),
     ] {
         give(rewrite(text, |byte, out| match byte {
             b'&' => out.extend_from_slice(b"&amp;"),
@@ -108,6 +112,8 @@ fn escape(text: &[u8], mut give: impl FnMut(Zeroizing<Vec<u8>>)) {
             b'"' => out.extend_from_slice(double.as_bytes()),
             b'\'' => out.extend_from_slice(single.as_bytes()),
             b'+' => out.extend_from_slice(plus.as_bytes()),
+            b'=' => out.extend_from_slice(equals.as_bytes()),
+            b'/' => out.extend_from_slice(slash.as_bytes()),
             byte => out.push(byte),
         }));
     }

@@ -10,27 +10,19 @@ use super::{Cover, Pattern, is_base64};
 
 /// Masks a credential in a stream of bytes. What goes in comes out, as long as it was.
 ///
-/// It holds back the end of what it saw where that is the beginning of a form, and nothing else.
+/// It holds back the end of what it saw as far as that could belong to a form by its length and its kind of bytes, whatever
+/// they are: where the pieces that come out are cut tells nothing about the credential.
 pub struct Masker {
     pub(super) pattern: Arc<Pattern>,
+    /// The end of what came in, as it came.
     held: Zeroizing<Vec<u8>>,
-    /// How much of what is held belongs to a form that began before it.
+    /// How much of it came out already.
+    released: usize,
+    /// How much of it belongs to a form that began before it.
     covered: usize,
     /// Whether that form's last bits may be in the next character.
     edge: bool,
-    sides: Sides,
     places: u64,
-}
-
-/// What may have been cut off from the stream.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sides {
-    /// Nothing.
-    Whole,
-    /// Its beginning, of which nothing has passed yet, and its end.
-    Unopened,
-    /// Its end.
-    Cut,
 }
 
 impl Masker {
@@ -39,46 +31,56 @@ impl Masker {
         Self {
             pattern,
             held: Zeroizing::default(),
+            released: 0,
             covered: 0,
             edge: false,
-            sides: Sides::Whole,
             places: 0,
         }
     }
 
-    /// For a range that somebody chose, who could have chosen it to cut a form in two: at either end of the stream, a part of
-    /// a form that has at least [`SHORTEST`](super::SHORTEST) bytes is masked too.
-    pub fn of_range(pattern: Arc<Pattern>) -> Self {
-        Self {
-            sides: Sides::Unopened,
-            ..Self::new(pattern)
-        }
+    /// Takes the next piece, and returns all that no further piece can change.
+    pub fn push(&mut self, mut piece: Bytes) -> impl Iterator<Item = Bytes> + use<> {
+        let seam = self.pattern.seam(&piece).filter(|_| !self.held.is_empty());
+        let before = match seam {
+            // Nothing reaches over this place, so that what lies behind it need not be copied.
+            Some(end) => {
+                let text = self.joined(piece.split_to(end));
+                let end = text.len();
+                self.mask(text, end)
+            }
+            None => {
+                piece = self.joined(piece);
+                Bytes::new()
+            }
+        };
+        let open = self.pattern.unfinished(&piece);
+        let pieces = [before, self.mask(piece, open)];
+        pieces.into_iter().filter(|piece| !piece.is_empty())
     }
 
-    /// Takes the next piece, and returns all that no further piece can change. It may be empty.
-    pub fn push(&mut self, piece: Bytes) -> Bytes {
-        if piece.is_empty() {
-            return piece;
-        }
-        let text = self.joined(piece);
-        if self.sides == Sides::Unopened && self.pattern.is_part(&text) {
-            self.held = Zeroizing::new(text.into());
-            return Bytes::new();
-        }
-        self.mask(text, false)
+    /// Returns what is held back although further pieces may come: whoever reads may be waiting for it. Should it be the
+    /// beginning of a form, the rest of that is masked yet.
+    pub fn release(&mut self) -> Bytes {
+        let text = Bytes::copy_from_slice(&self.held);
+        let (cover, _) = self.cover(&text, text.len());
+        self.places += cover.places;
+        let masked = cover.applied(&text, self.released..text.len());
+        self.released = text.len();
+        masked
     }
 
     /// Returns what was held back, at the stream's end. After it, another stream can begin.
     pub fn finish(&mut self) -> Bytes {
         let text = self.joined(Bytes::new());
-        let masked = self.mask(text, true);
+        let end = text.len();
+        let masked = self.mask(text, end);
         (self.covered, self.edge) = (0, false);
         masked
     }
 
     /// Bytes that are held back.
     pub fn held(&self) -> usize {
-        self.held.len()
+        self.held.len() - self.released
     }
 
     /// How many places were masked since the last call.
@@ -95,49 +97,32 @@ impl Masker {
         joined.into()
     }
 
-    fn mask(&mut self, text: Bytes, last: bool) -> Bytes {
-        let mut found = Vec::new();
-        let unfinished = self.pattern.scan(&text, &mut found);
-        let open = if last { text.len() } else { unfinished };
-
-        let mut cover = Cover::from(self.inherited(&text, last));
-        let mut edge = false;
-        // The others will be found again, and whole.
-        for place in found.iter().filter(|place| place.start < open) {
-            cover.add(place.start, place.reach(&text));
-            edge |= place.edge && place.end == text.len();
-        }
-        if last && self.sides == Sides::Cut && text.len() - unfinished >= super::SHORTEST {
-            cover.add(unfinished, text.len());
-        }
+    /// Returns a text up to where it is open, but for what came out before, and holds the rest back.
+    fn mask(&mut self, text: Bytes, open: usize) -> Bytes {
+        let (cover, edge) = self.cover(&text, open);
         self.places += cover.places;
         self.covered = cover.reach.saturating_sub(open);
         self.edge = edge;
+        let masked = cover.applied(&text, self.released.min(open)..open);
+        self.released = self.released.saturating_sub(open);
         self.held = Zeroizing::new(text.get(open..).unwrap_or_default().to_vec());
-        if cover.reach == 0 {
-            return text.slice(..open);
-        }
-        let mut masked = text.get(..open).unwrap_or_default().to_vec();
-        cover.apply(&mut masked);
-        masked.into()
+        masked
     }
 
-    /// How much of a text's beginning belongs to a form that began before it.
-    fn inherited(&mut self, text: &[u8], last: bool) -> usize {
-        if self.sides == Sides::Unopened && !text.is_empty() {
-            self.sides = Sides::Cut;
-            let end = match last && self.pattern.is_part(text) {
-                true => text.len(),
-                false => self.pattern.ended_by(text),
-            };
-            if end < super::SHORTEST {
-                return 0;
-            }
-            self.places += 1;
-            return end;
-        }
+    /// What is to be masked in a text by the forms that begin before it is open, and whether the last of them ends with it.
+    fn cover(&self, text: &[u8], open: usize) -> (Cover, bool) {
+        let mut found = Vec::new();
+        self.pattern.scan(text, &mut found);
         let shared = text.get(self.covered).is_some_and(|byte| is_base64(*byte));
-        self.covered + usize::from(self.edge && shared)
+        let mut cover = Cover::from(self.covered + usize::from(self.edge && shared));
+        let mut edge = false;
+        // The others will be found again, and whole.
+        for place in found.iter().filter(|place| place.start < open) {
+            let is_news = place.end > self.released;
+            cover.add(place.start, place.reach(text), is_news);
+            edge |= place.edge && place.end == text.len();
+        }
+        (cover, edge)
     }
 }
 

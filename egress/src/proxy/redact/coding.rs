@@ -1,6 +1,6 @@
 //! Content codings: which are asked for where an answer is to be read, and which one an answer has. Pure.
 
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue, RANGE};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue};
 
 use super::{brotli, gzip, zstd};
 
@@ -69,20 +69,14 @@ impl Coding {
     }
 }
 
-/// What a request's `Accept-Encoding` admits that can be read, but for a range: a range of a compressed answer cannot be.
+/// What a request's `Accept-Encoding` admits that can be read.
 pub fn asked(headers: &HeaderMap) -> impl Iterator<Item = Coding> {
-    let items = (!headers.contains_key(RANGE)).then(|| items(headers));
-    let items = items.into_iter().flatten();
-    items.filter_map(|item| item.admits.then_some(item.coding))
+    items(headers).filter_map(|item| item.admits.then_some(item.coding))
 }
 
 /// Takes from a request's `Accept-Encoding` what could not be read in the answer (RFC 9110, section 12.5.3), or would cost
 /// more bytes of memory than `most`.
 pub fn ask_for_readable(headers: &mut HeaderMap, most: usize) {
-    if headers.contains_key(RANGE) {
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        return;
-    }
     if !headers.contains_key(ACCEPT_ENCODING) {
         // Servers send no coding then.
         return;
@@ -135,7 +129,7 @@ fn is_zero(weight: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use http::HeaderMap;
-    use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderName, HeaderValue, RANGE};
+    use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderName, HeaderValue};
 
     use super::{Coding, Unreadable, ask_for_readable, asked};
 
@@ -192,21 +186,9 @@ mod tests {
     }
 
     #[test]
-    fn a_weight_of_nothing_and_a_range_ask_for_nothing() {
-        let mut headers = headers(ACCEPT_ENCODING, &["br;q=0, zstd;q=0.1", "deflate"]);
+    fn a_weight_of_nothing_asks_for_nothing() {
+        let headers = headers(ACCEPT_ENCODING, &["br;q=0, zstd;q=0.1", "deflate"]);
         assert_eq!(asked(&headers).collect::<Vec<_>>(), [Coding::Zstd]);
-        headers.insert(RANGE, HeaderValue::from_static("bytes=5-"));
-        assert_eq!(asked(&headers).count(), 0);
-    }
-
-    #[test]
-    fn a_range_is_asked_for_as_it_is() {
-        for asked in [&["gzip"][..], &[]] {
-            let mut headers = headers(ACCEPT_ENCODING, asked);
-            headers.insert(RANGE, HeaderValue::from_static("bytes=5-"));
-            ask_for_readable(&mut headers, usize::MAX);
-            assert_eq!(headers[ACCEPT_ENCODING], "identity");
-        }
     }
 
     #[test]

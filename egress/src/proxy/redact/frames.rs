@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::pause::Pause;
 use crate::redact::{Masker, Pattern};
 
 /// Masks the payloads of a server's frames, across the frames of a message.
@@ -93,9 +94,13 @@ impl Frames {
                         .min(bytes.len());
                     let (payload, rest) = bytes.split_at(length);
                     *left -= length as u64;
-                    self.queue.push_back(Part::Payload(length));
-                    let masked = self.masker.push(Bytes::copy_from_slice(payload));
-                    self.payload.extend_from_slice(&masked);
+                    match self.queue.back_mut() {
+                        Some(Part::Payload(last)) => *last += length,
+                        _ => self.queue.push_back(Part::Payload(length)),
+                    }
+                    for masked in self.masker.push(Bytes::copy_from_slice(payload)) {
+                        self.payload.extend_from_slice(&masked);
+                    }
                     rest
                 }
                 Stage::Control { left, payload } => {
@@ -105,7 +110,7 @@ impl Frames {
                 }
             };
             self.end_frame();
-            self.release(out);
+            self.write_ready(out);
             if self.waiting > MOST_WAITING {
                 return Err(Malformed::Waiting);
             }
@@ -113,14 +118,22 @@ impl Frames {
         Ok(())
     }
 
-    /// Adds to `out` what was held back, at the end of all bytes.
+    /// Whether something is held back that [`release`](Self::release) would give out.
+    pub fn holds(&self) -> bool {
+        self.masker.held() > 0
+    }
+
+    /// Adds to `out` what was held back, where nothing comes for now.
+    pub fn release(&mut self, out: &mut Vec<u8>) {
+        self.payload.extend_from_slice(&self.masker.release());
+        self.write_ready(out);
+    }
+
+    /// Adds to `out` what was held back, at the end of all bytes. A frame of which a part is missing that has to be seen
+    /// before it can pass is dropped.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
         self.payload.extend_from_slice(&self.masker.finish());
-        if let Stage::Head(known) | Stage::Control { payload: known, .. } = &mut self.stage {
-            let unfinished = std::mem::take(known);
-            self.write(unfinished);
-        }
-        self.release(out);
+        self.write_ready(out);
     }
 
     /// Goes on to the next frame, where this one has no byte left.
@@ -144,13 +157,16 @@ impl Frames {
         self.stage = Stage::Head(Vec::new());
     }
 
-    fn write(&mut self, bytes: Vec<u8>) {
+    fn write(&mut self, mut bytes: Vec<u8>) {
         self.waiting += bytes.len();
-        self.queue.push_back(Part::Bytes(bytes));
+        match self.queue.back_mut() {
+            Some(Part::Bytes(last)) => last.append(&mut bytes),
+            _ => self.queue.push_back(Part::Bytes(bytes)),
+        }
     }
 
     /// Writes the queue up to the first payload that is held back.
-    fn release(&mut self, out: &mut Vec<u8>) {
+    fn write_ready(&mut self, out: &mut Vec<u8>) {
         self.places
             .fetch_add(self.masker.take_places(), Ordering::Relaxed);
         while let Some(part) = self.queue.front_mut() {
@@ -217,6 +233,7 @@ impl fmt::Debug for Frames {
 pub struct Masked<T> {
     io: T,
     frames: Option<Frames>,
+    pause: Pause,
     ready: Vec<u8>,
     passed: usize,
     has_ended: bool,
@@ -228,6 +245,7 @@ impl<T> Masked<T> {
         Self {
             io,
             frames,
+            pause: Pause::default(),
             ready: Vec::new(),
             passed: 0,
             has_ended: false,
@@ -250,7 +268,14 @@ impl<T: AsyncRead + Unpin> AsyncRead for Masked<T> {
             this.passed = 0;
             let mut piece = [0; 8 * 1024];
             let mut piece = ReadBuf::new(&mut piece);
-            ready!(Pin::new(&mut this.io).poll_read(cx, &mut piece))?;
+            let polled = Pin::new(&mut this.io).poll_read(cx, &mut piece);
+            if polled.is_pending() && frames.holds() {
+                ready!(this.pause.poll(cx));
+                frames.release(&mut this.ready);
+                continue;
+            }
+            this.pause.end();
+            ready!(polled)?;
             if piece.filled().is_empty() {
                 this.has_ended = true;
                 frames.finish(&mut this.ready);
@@ -282,5 +307,22 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Masked<T> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Frames, Pattern};
+
+    #[test]
+    fn many_empty_frames_behind_a_word_are_one_piece_of_memory() {
+        let pattern = Pattern::new(["token-of-the-host-0123456789"]).expect("a long token");
+        let mut frames = Frames::new(Arc::new(pattern), Arc::default());
+        let (mut said, mut out) = (b"\x01\x04word".to_vec(), Vec::new());
+        said.extend(b"\x00\x00".repeat(30_000));
+        frames.push(&said, &mut out).expect("frames");
+        assert_eq!((out.len(), frames.queue.len()), (2, 2));
     }
 }

@@ -134,8 +134,9 @@ fn header_length(known: &[u8]) -> Result<Option<usize>, Corrupt> {
 }
 
 const TRAILER: usize = 8;
-/// A header may hold names and comments without end. Those of real servers have ten bytes.
-const LONGEST_HEADER: usize = 128 * 1024;
+/// A header may hold names and comments without end, and is read from its beginning with each piece of it. Those of real
+/// servers have ten bytes.
+const LONGEST_HEADER: usize = 4 * 1024;
 
 fn trailer(hash: Hasher, length: u32) -> [u8; TRAILER] {
     let [a, b, c, d] = hash.finalize().to_le_bytes();

@@ -1,15 +1,17 @@
 //! A body on its way through the mask: bytes as they are, or a coding that is read, masked and framed anew. Pure: pieces in,
 //! pieces out, and never more of them than are asked for.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::codec::{Corrupt, Decode, Encode};
+use super::grpc::Messages;
 use crate::redact::{Masker, Pattern};
 
 /// The most bytes that a piece of input is decoded to at once.
@@ -19,12 +21,13 @@ const PIECE: usize = 16 * 1024;
 pub struct Rewriter {
     way: Way,
     masker: Masker,
+    ready: VecDeque<Bytes>,
     is_last: bool,
     trailers: Option<(Arc<Pattern>, Arc<AtomicU64>)>,
 }
 
 enum Way {
-    Plain(Bytes),
+    Plain(Option<Messages>),
     Coded(Box<Coded>),
 }
 
@@ -41,7 +44,12 @@ struct Coded {
 impl Rewriter {
     /// For a body without a coding.
     pub fn plain(masker: Masker) -> Self {
-        Self::new(Way::Plain(Bytes::new()), masker)
+        Self::new(Way::Plain(None), masker)
+    }
+
+    /// For messages of gRPC. None of them waits for the next one.
+    pub fn messages(masker: Masker) -> Self {
+        Self::new(Way::Plain(Some(Messages::default())), masker)
     }
 
     /// For a body in a coding. It comes out in one again, without compression. `permit` is kept for as long.
@@ -65,6 +73,7 @@ impl Rewriter {
         Self {
             way,
             masker,
+            ready: VecDeque::new(),
             is_last: false,
             trailers: None,
         }
@@ -79,7 +88,15 @@ impl Rewriter {
     /// Takes a piece of the body in. There has to be nothing left to pull.
     pub fn push(&mut self, piece: Bytes) {
         match &mut self.way {
-            Way::Plain(ready) => *ready = self.masker.push(piece),
+            Way::Plain(messages) => {
+                let is_whole = messages
+                    .as_mut()
+                    .is_some_and(|messages| messages.end_with(&piece));
+                self.ready.extend(self.masker.push(piece));
+                if is_whole {
+                    self.release();
+                }
+            }
             Way::Coded(coded) => {
                 coded.is_empty &= piece.is_empty();
                 coded.input = piece;
@@ -98,20 +115,34 @@ impl Rewriter {
     ///
     /// [`Corrupt`] bytes.
     pub fn pull(&mut self) -> Result<Option<Bytes>, Corrupt> {
+        let ready = self.ready.pop_front();
         let piece = match &mut self.way {
-            Way::Plain(ready) => {
-                let mut piece = std::mem::take(ready);
-                if piece.is_empty() && self.is_last {
-                    piece = self.masker.finish();
-                }
-                (!piece.is_empty()).then_some(piece)
+            _ if ready.is_some() => ready,
+            Way::Plain(_) if self.is_last => {
+                Some(self.masker.finish()).filter(|piece| !piece.is_empty())
             }
+            Way::Plain(_) => None,
             Way::Coded(coded) => coded.pull(&mut self.masker, self.is_last)?,
         };
         if let Some((_, places)) = &self.trailers {
             places.fetch_add(self.masker.take_places(), Ordering::Relaxed);
         }
         Ok(piece)
+    }
+
+    /// Whether something is held back that [`release`](Self::release) would give out.
+    pub fn holds(&self) -> bool {
+        self.masker.held() > 0
+    }
+
+    /// Gives out what is held back, where nothing comes for now.
+    pub fn release(&mut self) {
+        let text = self.masker.release();
+        self.ready.extend(match &mut self.way {
+            _ if text.is_empty() => None,
+            Way::Plain(_) => Some(text),
+            Way::Coded(coded) => coded.writer.as_mut().map(|writer| writer.write(&text)),
+        });
     }
 
     /// Masks what follows the body.
@@ -129,7 +160,7 @@ impl Rewriter {
     /// Bytes that went in and did not come out yet, where the length is kept.
     pub fn held(&self) -> usize {
         match &self.way {
-            Way::Plain(ready) => ready.len() + self.masker.held(),
+            Way::Plain(_) => self.ready.iter().map(Bytes::len).sum::<usize>() + self.masker.held(),
             Way::Coded(_) => 0,
         }
     }
@@ -155,9 +186,12 @@ impl Coded {
                 break;
             }
             let text = self.text.get(..length).unwrap_or_default();
-            let masked = masker.push(Bytes::copy_from_slice(text));
-            if !masked.is_empty() {
-                return Ok(Some(writer.write(&masked)));
+            let mut piece = BytesMut::new();
+            for masked in masker.push(Bytes::copy_from_slice(text)) {
+                writer.add(&masked, &mut piece);
+            }
+            if !piece.is_empty() {
+                return Ok(Some(piece.freeze()));
             }
         }
         if !is_last || self.is_empty {
