@@ -442,7 +442,7 @@ impl fmt::Display for Cause {
             Self::UpstreamTimeout => "the upstream took too long",
             Self::UpstreamHandshake => "the upstream's WebSocket handshake is wrong",
             Self::UpstreamCoding => {
-                "the upstream answered in a coding in which the credential cannot be masked"
+                "the upstream answered in a coding, or with a part, in which the credential cannot be masked"
             }
             Self::UpstreamProxy => "the proxy in front of the upstream refused",
             Self::Decoders => "too many compressed answers are under way",
