@@ -1,12 +1,12 @@
-//! Documents that say they are complete.
+//! Documents that say they are complete, or show what a command prints: they are held to it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::harness::sidecar::EGRESS;
 
 #[test]
 fn every_error_code_is_explained_to_the_operator() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let read =
-        |file: &str| std::fs::read_to_string(root.join(file)).expect("a file of the repository");
     let operations = read("docs/operations.md");
     let mut seen = 0;
     for file in ["proxy/reject.rs", "proxy/gate/fault.rs", "route.rs"] {
@@ -25,4 +25,82 @@ fn every_error_code_is_explained_to_the_operator() {
         }
     }
     assert!(seen > 50, "only {seen} codes were found");
+}
+
+#[test]
+fn the_recipe_for_little_memory_stays_below_what_it_promises() {
+    let operations = read("docs/operations.md");
+    let (_, recipe) = operations
+        .split_once("To keep that number below ")
+        .expect("a recipe");
+    let (promised, rest) = recipe.split_once(" MiB:").expect("a number");
+    let promised: u64 = promised.parse().expect("a number");
+    let command = fenced(rest, "sh")[0].trim();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    std::fs::write(dir.path().join("routes.yaml"), "routes: []\n").expect("a routes file");
+    let said = run(&format!("{command} --format json"), dir.path());
+    let said: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+    let ceiling = said["memory_ceiling"].as_u64().expect("a ceiling");
+    assert!(ceiling < promised << 20, "{} MiB", ceiling >> 20);
+}
+
+#[test]
+fn the_memory_line_is_the_one_that_check_prints() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    std::fs::write(dir.path().join("routes.yaml"), "routes: []\n").expect("a routes file");
+    let said = run("egress check routes.yaml", dir.path());
+    let line = said.lines().find(|line| line.starts_with("  memory  "));
+    let line = line.expect("a line about memory");
+    assert!(read("docs/operations.md").contains(&format!("\n{line}\n")));
+}
+
+#[test]
+fn the_consoles_about_routes_show_what_the_commands_print() {
+    let text = read("docs/routes.md");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let routes = fenced(&text, "yaml")[0];
+    std::fs::write(dir.path().join("routes.yaml"), routes).expect("a routes file");
+    let consoles = fenced(&text, "console");
+    assert!(consoles.len() > 1, "{consoles:?}");
+    for console in consoles {
+        let exchanges = console.strip_prefix("$ ").expect("a command");
+        for exchange in exchanges.split("\n$ ") {
+            let (command, shown) = exchange.split_once('\n').expect("a command");
+            let said = run(command, dir.path());
+            assert_eq!(said.trim_end(), shown.trim_end(), "$ {command}");
+        }
+    }
+}
+
+/// What a command of `egress` without quotes prints, faults included.
+fn run(command: &str, dir: &Path) -> String {
+    let words = command.strip_prefix("egress ").expect("egress");
+    let output = Command::new(EGRESS)
+        .args(words.split(' '))
+        .current_dir(dir)
+        .env_clear()
+        .output()
+        .expect("the binary runs");
+    let said = [output.stdout, output.stderr].concat();
+    String::from_utf8(said).expect("text")
+}
+
+/// The fenced blocks of a kind.
+fn fenced<'t>(text: &'t str, kind: &str) -> Vec<&'t str> {
+    let opening = format!("\n```{kind}\n");
+    let blocks: Vec<_> = text
+        .split(&opening)
+        .skip(1)
+        .map(|rest| rest.split("\n```").next().expect("a first piece"))
+        .collect();
+    assert!(!blocks.is_empty(), "no {kind}");
+    blocks
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn read(file: &str) -> String {
+    std::fs::read_to_string(root().join(file)).expect(file)
 }
