@@ -1,5 +1,6 @@
 //! Documents that say they are complete, or show what a command prints: they are held to it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -72,6 +73,50 @@ fn the_consoles_about_routes_show_what_the_commands_print() {
     }
 }
 
+/// Each number of the threat model up to the last has its row but the one that it says is gone, each file that a row names
+/// is there, and so is each test in the file that is named before it.
+#[test]
+fn the_threat_model_names_tests_that_there_are_and_leaves_no_row_out() {
+    let model = read("docs/threat-model.md");
+    for path in quoted(&model).filter(|word| word.ends_with(".rs")) {
+        assert!(root().join(path).exists(), "{path}");
+    }
+    let (mut rows, mut tests) = (BTreeSet::new(), 0);
+    for table in model
+        .split("\n\n")
+        .filter(|text| text.contains("| shown by |"))
+    {
+        for row in table
+            .lines()
+            .skip_while(|line| !line.starts_with("|---"))
+            .skip(1)
+        {
+            let cells: Vec<_> = row.trim_matches('|').split(" | ").collect();
+            let number: u32 = cells[0].trim().parse().expect(row);
+            assert!(rows.insert(number), "two rows {number}");
+            let mut file = None;
+            for word in quoted(cells.last().expect("a cell")) {
+                if word.ends_with(".rs") {
+                    file = Some((word, read(word)));
+                    continue;
+                }
+                let (path, source) = file.as_ref().unwrap_or_else(|| panic!("{number}: {word}"));
+                // `row_33_*` is any number of tests, `row_33_x` is one.
+                let function = match word.strip_suffix('*') {
+                    Some(beginning) => format!("fn {beginning}"),
+                    None => format!("fn {word}("),
+                };
+                assert!(source.contains(&function), "{number}: no {word} in {path}");
+                tests += 1;
+            }
+        }
+    }
+    let last = *rows.last().expect("a row");
+    let missing: Vec<u32> = (1..=last).filter(|number| !rows.contains(number)).collect();
+    assert_eq!(missing, [29]);
+    assert!(last > 60 && tests > 100, "{last} rows, {tests} tests");
+}
+
 /// What a command of `egress` without quotes prints, faults included.
 fn run(command: &str, dir: &Path) -> String {
     let words = command.strip_prefix("egress ").expect("egress");
@@ -95,6 +140,11 @@ fn fenced<'t>(text: &'t str, kind: &str) -> Vec<&'t str> {
         .collect();
     assert!(!blocks.is_empty(), "no {kind}");
     blocks
+}
+
+/// What stands in backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
 }
 
 fn root() -> PathBuf {
