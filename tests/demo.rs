@@ -1,5 +1,6 @@
 //! `egress demo`: what it shows, what it says when something is wrong, and that nothing of it stays behind.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
@@ -139,6 +140,19 @@ async fn each_step_shows_what_each_side_saw() {
 }
 
 #[tokio::test]
+async fn the_readme_shows_what_it_prints() {
+    let readme = include_str!("../README.md");
+    let (_, shown) = readme
+        .split_once("<!-- demo output: begin -->\n```\n")
+        .expect("the beginning of the output");
+    let (shown, _) = shown
+        .split_once("```\n<!-- demo output: end -->")
+        .expect("its end");
+    let printed = succeeded(&ended(start(&mut demo())).await);
+    assert_eq!(masked(&printed), masked(shown));
+}
+
+#[tokio::test]
 async fn it_needs_no_environment() {
     succeeded(&ended(start(demo().env_clear())).await);
 }
@@ -251,6 +265,23 @@ fn succeeded(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(text(&output.stderr), "");
     text(&output.stdout)
+}
+
+/// An output without what is another one each time: ports, and what is shown of the token.
+fn masked(output: &str) -> String {
+    let token = format!("************{}", masked_token(output));
+    let mut text = output.replace(&token, "TOKEN");
+    let ports: BTreeSet<String> = output
+        .split("127.0.0.1:")
+        .skip(1)
+        .map(|rest| rest.chars().take_while(char::is_ascii_digit).collect())
+        // The last command names the port of a sidecar that one starts oneself.
+        .filter(|port| port != "8080")
+        .collect();
+    for port in ports {
+        text = text.replace(&format!("127.0.0.1:{port}"), "127.0.0.1:PORT");
+    }
+    text
 }
 
 /// The four characters that are shown of the token.
