@@ -198,6 +198,15 @@ impl World {
         F: Fn(Call) -> R + Clone + Send + Sync + 'static,
         R: Future<Output = Response<Body>> + Send + 'static,
     {
+        Self::under(&[], rule, token, handler).await
+    }
+
+    /// With further arguments of the sidecar.
+    async fn under<F, R>(arguments: &[&str], rule: &str, token: &str, handler: F) -> Self
+    where
+        F: Fn(Call) -> R + Clone + Send + Sync + 'static,
+        R: Future<Output = Response<Body>> + Send + 'static,
+    {
         let pki = Pki::new();
         let of = |http: Http| Upstream::with_tls(pki.server_config(&[http.alpn()]));
         let h1 = of(Http::One).start(handler.clone()).await;
@@ -214,10 +223,11 @@ impl World {
             route(Http::One, &h1),
             route(Http::Two, &h2)
         );
-        let sidecar = Sidecar::with_routes(&pki, routes)
-            .slot("EGRESS_TOKEN_0", token)
-            .start()
-            .await;
+        let builder = Sidecar::with_routes(&pki, routes).slot("EGRESS_TOKEN_0", token);
+        let builder = arguments
+            .iter()
+            .fold(builder, |builder, word| builder.arg(*word));
+        let sidecar = builder.start().await;
         let agent = Agent::of(&sidecar);
         Self {
             h1,

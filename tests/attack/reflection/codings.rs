@@ -9,8 +9,8 @@ use http_body_util::BodyExt;
 use tokio::sync::mpsc;
 
 use super::{BEARER, TOKEN, World, assert_clean, assert_clean_bytes, forms, stars};
-use crate::harness::upstream::{Call, event_stream, text_body};
-use crate::harness::versions::{Http, PAIRS};
+use crate::harness::upstream::{Call, event_stream, text, text_body};
+use crate::harness::versions::{Http, PAIRS, Whole};
 use crate::harness::within;
 
 #[tokio::test]
@@ -329,6 +329,68 @@ async fn bomb_passes(coding: &'static str, bomb: Vec<u8>, length: usize) {
     );
     let grown = world.sidecar.peak_memory() - before;
     assert!(grown < ALLOWED_KIB, "{coding}: it grew by {grown} KiB");
+}
+
+#[tokio::test]
+async fn row_35_answers_beyond_the_memory_for_decoding_are_refused_until_one_ends() {
+    beyond_the_memory("br", to_brotli(b"fine"), from_brotli).await;
+    beyond_the_memory("zstd", to_zstd(b"fine"), from_zstd).await;
+}
+
+/// The cap is the smallest that there is, and the upstream answers in a coding whether it was asked for it or not.
+async fn beyond_the_memory(coding: &'static str, whole: Bytes, decode: fn(&[u8]) -> Vec<u8>) {
+    let (senders, mut sending) = mpsc::unbounded_channel();
+    let handler = move |call: Call| {
+        let answer = if call.seen.path() == "/plain" {
+            text(200, "fine")
+        } else {
+            let (sender, mut answer) = event_stream();
+            let coding = HeaderValue::from_static(coding);
+            answer
+                .headers_mut()
+                .insert(header::CONTENT_ENCODING, coding);
+            _ = senders.send(sender);
+            answer
+        };
+        async { answer }
+    };
+    let world = World::under(&["--max-decoding=20MiB"], BEARER, TOKEN, handler).await;
+    let get = || {
+        let request = Request::get("/coded").header(header::ACCEPT_ENCODING, coding);
+        request.body(text_body("")).expect("a request")
+    };
+    let mut held = Vec::new();
+    let refused = loop {
+        let mut client = world.client(Http::One, Http::One).await;
+        let answer = client.start(get()).await.expect("a head");
+        let sender = sending.recv().await.expect("the handler runs");
+        if answer.status() != 200 {
+            break Whole::of(answer).await;
+        }
+        held.push((client, answer.into_body(), sender));
+        assert!(held.len() < 4, "{coding}: all are served");
+    };
+    let code = (refused.status(), refused.code());
+    assert_eq!(code, (503, Some("decoders_exhausted")), "{coding}");
+    world.sidecar.logged("decoders_exhausted").await;
+    // Others are none the worse for it.
+    let plain = world.get(Http::One, Http::One, "/plain").await;
+    assert_eq!((plain.status(), &plain.body[..]), (200, &b"fine"[..]));
+
+    let (_client, body, mut sender) = held.pop().expect("one that was served");
+    sender.send_data(whole).await.expect("a reader");
+    drop(sender);
+    let body = within("end of the body", body.collect()).await;
+    let body = body.expect("a whole body").to_bytes();
+    assert_eq!(decode(&body), b"fine", "{coding}");
+    // The agent has all of the answer a moment before the sidecar has done with it.
+    within("a turn for another answer", async {
+        let mut client = world.client(Http::One, Http::One).await;
+        while client.start(get()).await.expect("a head").status() != 200 {
+            client = world.client(Http::One, Http::One).await;
+        }
+    })
+    .await;
 }
 
 fn to_brotli(text: &[u8]) -> Bytes {
