@@ -96,6 +96,14 @@ fn regex(
             )));
             None
         }
+        Err(InvalidPath::UnicodeClass) => {
+            let text = shown(text);
+            let problem = format!("the regular expression {text} has a class of Unicode's");
+            faults.push(unusable(problem).hint(
+                r"write [A-Za-z0-9] or the like for `\p{...}`: a path that is sent is ASCII",
+            ));
+            None
+        }
         Err(error) => {
             faults.push(unusable(error.to_string()));
             None

@@ -7,6 +7,8 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 
 use regex::Regex;
+use regex_syntax::ast::parse::Parser;
+use regex_syntax::ast::{self, Ast, ClassSetItem};
 use regex_syntax::hir::{Hir, HirKind};
 
 /// Which paths a route is for.
@@ -58,12 +60,19 @@ impl PathPattern {
     ///
     /// # Errors
     ///
-    /// [`InvalidPath::Regex`] with the compiler's message, for one that does not compile or is larger than its bound.
+    /// [`InvalidPath::UnicodeClass`], and [`InvalidPath::Regex`] with the compiler's message, for one that does not compile
+    /// or is larger than its bound.
     pub fn regex(source: &str) -> Result<Self, InvalidPath> {
         let whole = format!("^(?:{source})$");
         // Compiled alone first, so that an unbalanced parenthesis cannot break out of the group.
-        let hir =
-            regex_syntax::parse(source).map_err(|error| InvalidPath::Regex(error.to_string()))?;
+        let uncompiled = |error: regex_syntax::Error| InvalidPath::Regex(error.to_string());
+        let ast = Parser::new().parse(source);
+        // Not left to the features that the crate is built with: any other user of it can turn them on.
+        ast::visit(
+            &ast.map_err(|error| uncompiled(error.into()))?,
+            NoUnicodeClass,
+        )?;
+        let hir = regex_syntax::parse(source).map_err(uncompiled)?;
         let regex = Regex::new(&whole).map_err(|error| InvalidPath::Regex(error.to_string()))?;
         let mut literal = String::new();
         literal_prefix(&hir, &mut literal);
@@ -144,6 +153,9 @@ pub enum InvalidPath {
     /// A prefix that only refused requests could match.
     #[error("no request can match this prefix, because {0} is refused in every path")]
     Hazard(Hazard),
+    /// `/\p{L}`.
+    #[error("the regular expression has a class of Unicode's")]
+    UnicodeClass,
     /// The regex crate's own message.
     #[error("the regular expression does not compile: {0}")]
     Regex(String),
@@ -309,6 +321,32 @@ fn literal_prefix(hir: &Hir, into: &mut String) -> bool {
     }
 }
 
+/// Finds `\p` and `\P`, in brackets too.
+struct NoUnicodeClass;
+
+impl ast::Visitor for NoUnicodeClass {
+    type Output = ();
+    type Err = InvalidPath;
+
+    fn finish(self) -> Result<(), InvalidPath> {
+        Ok(())
+    }
+
+    fn visit_pre(&mut self, ast: &Ast) -> Result<(), InvalidPath> {
+        match ast {
+            Ast::ClassUnicode(_) => Err(InvalidPath::UnicodeClass),
+            _ => Ok(()),
+        }
+    }
+
+    fn visit_class_set_item_pre(&mut self, item: &ClassSetItem) -> Result<(), InvalidPath> {
+        match item {
+            ClassSetItem::Unicode(_) => Err(InvalidPath::UnicodeClass),
+            _ => Ok(()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{EncodedSlash, Hazard, InvalidPath, PathPattern, hazard_of};
@@ -424,6 +462,24 @@ mod tests {
             PathPattern::regex("a)(b"),
             Err(InvalidPath::Regex(_))
         ));
+    }
+
+    #[test]
+    fn a_class_of_unicodes_is_refused_wherever_it_stands() {
+        for source in [
+            r"/\p{L}",
+            r"/\pL+",
+            r"/\P{Greek}",
+            r"/[a-z\p{Lu}]",
+            r"/[a-z&&[^\P{Nd}]]",
+            r"/(?:a|(b\p{Script=Greek})?)",
+        ] {
+            let error = PathPattern::regex(source).unwrap_err();
+            assert_eq!(error, InvalidPath::UnicodeClass, "{source}");
+        }
+        for source in [r"/\\p{1}", r"/[\d\w]+\s", r"/p{2}", r"/[[:alpha:]]"] {
+            PathPattern::regex(source).unwrap();
+        }
     }
 
     #[test]

@@ -58,6 +58,7 @@ const KEYS: &[Case] = &[
     ("path_allowlist: [[/a]]", 3, 22, Some("path_allowlist"), "must be a text, and is a list"),
     ("path_allowlist: [~]", 3, 22, Some("path_allowlist"), "no value"),
     ("path_allowlist: [{regex: '/a('}]", 3, 30, Some("regex"), "does not compile"),
+    (r"path_allowlist: [{regex: '/\p{L}'}]", 3, 30, Some("regex"), "has a class of Unicode's"),
     ("path_allowlist: [{regex: 'a/.*'}]", 3, 30, Some("regex"), "can match no path"),
     ("path_allowlist: [{regx: '/a'}]", 3, 23, Some("regx"), "unknown key `regx`"),
     ("path_allowlist: [{}]", 3, 22, Some("path_allowlist"), "has no `regex`"),
