@@ -348,6 +348,18 @@ impl Cause {
             Self::Framing(Fault::TlsHello) => {
                 "speak plain HTTP to the proxy itself: its URL begins with http://"
             }
+            Self::Framing(Fault::HeadTimeout) => {
+                "send the whole head without a pause; the operator can raise `--head-timeout`"
+            }
+            Self::Framing(Fault::BodyTimeout) => {
+                "send the body without long pauses; the operator can raise `--body-timeout`"
+            }
+            Self::Framing(Fault::HeadTooLarge) => {
+                "send shorter headers, cookies or a shorter URL; the operator can raise `--max-head`"
+            }
+            Self::Framing(Fault::TooManyFields) => {
+                "send fewer header lines; the operator can raise `--max-fields`"
+            }
             Self::Framing(_) => "send plain HTTP/1.1 as RFC 9112 describes it",
             Self::Target(InvalidTarget::Misdirected) | Self::Forfeited => {
                 "open a tunnel of its own to each host"
@@ -414,6 +426,12 @@ impl Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Framing(Fault::HeadTimeout | Fault::BodyTimeout) => {
+                "the request did not come in time"
+            }
+            Self::Framing(Fault::HeadTooLarge | Fault::TooManyFields) => {
+                "the request has too much in its head"
+            }
             Self::Framing(_) => "the request is not unambiguous HTTP/1.1",
             Self::Target(InvalidTarget::Misdirected) => {
                 "a request inside this tunnel names another host"
