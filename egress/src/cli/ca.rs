@@ -117,7 +117,7 @@ pub fn run(command: &Ca) -> Result<ExitCode, Failure> {
             let root = args.ca.root()?;
             let text = trust_bundle(&root)?;
             match &args.output {
-                Some(path) => output::write(path, &text)?,
+                Some(path) => output::write(path, &text, "choose a file in a directory of yours")?,
                 None => print(&text)?,
             }
             eprint!("{}", facts(&root));

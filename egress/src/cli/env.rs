@@ -92,7 +92,8 @@ fn written_bundle(ca: &CaDir) -> Result<AgentPath, Failure> {
     let path = std::path::absolute(super::ca_dir(ca.path.as_ref())?.join("ca-bundle.pem"))
         .map_err(Failure::runtime)?;
     let text = agents_path(&path)?;
-    output::write(&path, &trust_bundle(&root)?)?;
+    let elsewhere = "where the CA's directory cannot be written, `egress ca bundle -o FILE`, and name the file with --bundle";
+    output::write(&path, &trust_bundle(&root)?, elsewhere)?;
     Ok(text)
 }
 

@@ -5,22 +5,28 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::anyhow;
 
 use super::Failure;
 
-/// Writes a file that holds no secret in one step, mode 0644, unless the same text is there already.
+/// Writes a file that holds no secret in one step, mode 0644, unless the same text is there already. `elsewhere` is the
+/// hint that says how to name another file.
 ///
 /// # Errors
 ///
 /// A runtime [`Failure`] that names the file.
-pub(super) fn write(path: &Path, text: &str) -> Result<(), Failure> {
+pub(super) fn write(path: &Path, text: &str, elsewhere: &str) -> Result<(), Failure> {
     if fs::read(path).is_ok_and(|old| old == text.as_bytes()) {
         return Ok(());
     }
-    replace(path, text)
-        .with_context(|| format!("cannot write {}", path.display()))
-        .map_err(|error| Failure::runtime(error).hint("choose a file in a directory of yours"))
+    replace(path, text).map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room on that disk",
+            _ => elsewhere,
+        };
+        let error = anyhow!(error).context(format!("cannot write {}", path.display()));
+        Failure::runtime(error).hint(hint)
+    })
 }
 
 fn replace(path: &Path, text: &str) -> io::Result<()> {

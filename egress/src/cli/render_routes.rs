@@ -62,7 +62,11 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
             let error = anyhow!("{} is the manifest itself", path.display());
             return Err(Failure::usage(error).hint("name another file with -o"));
         }
-        Some(path) => output::write(path, &rendered.routes)?,
+        Some(path) => output::write(
+            path,
+            &rendered.routes,
+            "choose a file in a directory of yours",
+        )?,
         None if args.slots => {}
         None => print(&rendered.routes)?,
     }
