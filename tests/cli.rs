@@ -2,6 +2,7 @@
 
 mod ca;
 mod env;
+mod hints;
 mod manual;
 mod presets;
 mod render;

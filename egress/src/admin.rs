@@ -103,12 +103,15 @@ const BACKLOG: i32 = 128;
 
 /// Removes a Unix socket that nobody listens on any more: what a killed process leaves behind.
 pub async fn clear_stale(path: &Path) {
-    use std::os::unix::fs::FileTypeExt as _;
-    let is_socket =
-        std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    if is_socket && UnixStream::connect(path).await.is_err() {
+    if is_socket(path) && UnixStream::connect(path).await.is_err() {
         _ = std::fs::remove_file(path);
     }
+}
+
+/// Whether a Unix socket is there, and not a file of another kind.
+pub fn is_socket(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+    std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
 }
 
 /// Answers on the admin socket for as long as the process runs.
@@ -384,7 +387,15 @@ impl Error {
     /// What the operator can do about it.
     pub fn hint(&self) -> &'static str {
         match self {
-            Self::Bind { .. } => "choose another address with --admin",
+            Self::Bind { source, .. } => match source.kind() {
+                io::ErrorKind::AddrInUse => {
+                    "something is there already, and is left alone; choose another address with --admin"
+                }
+                io::ErrorKind::NotFound => {
+                    "the socket's directory has to be there already; choose another address with --admin"
+                }
+                _ => "choose another address with --admin",
+            },
             Self::Ask { .. } => "is it running, with this address as its --admin?",
         }
     }

@@ -43,11 +43,19 @@ impl Source {
 fn read_text(reader: io::Result<impl Read>, path: &Path, what: &str) -> Result<String, Box<Fault>> {
     let fault = |problem: String| Box::new(Fault::of_file(problem));
     let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => fault(format!("the {what} does not exist")),
-        _ => fault(format!(
-            "the {what} cannot be read: {}",
-            super::reason(path, &error)
-        )),
+        io::ErrorKind::NotFound => {
+            let hint =
+                "name one that does, or write it; a relative name starts at the working directory";
+            Box::new(Fault::of_file(format!("the {what} does not exist")).hint(hint))
+        }
+        kind => {
+            let reason = super::reason(path, &error);
+            let unread = Fault::of_file(format!("the {what} cannot be read: {reason}"));
+            Box::new(match kind {
+                io::ErrorKind::IsADirectory => unread.hint("name a file in it"),
+                _ => unread,
+            })
+        }
     };
     let mut bytes = Vec::new();
     reader

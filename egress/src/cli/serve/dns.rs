@@ -65,7 +65,7 @@ pub(super) fn take(addresses: &[DnsAddress]) -> Result<Vec<Place>, Failure> {
         DnsAddress::Both(address) => Ok(Place::Both(*address)),
         DnsAddress::Inherited(number) => inherited(*number)
             .with_context(|| format!("--dns {address}"))
-            .map_err(Failure::usage),
+            .map_err(|error| Failure::usage(error).hint(listen::INHERITED)),
     };
     addresses.iter().map(place).collect()
 }

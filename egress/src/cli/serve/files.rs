@@ -95,22 +95,23 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
     };
     read()
         .with_context(|| format!("--upstream-ca {}", path.display()))
-        .map_err(Failure::usage)
+        .map_err(|error| Failure::usage(error).hint("name a PEM file of certificates"))
 }
 
 /// The `USER:PASSWORD` lines of a file, at least one.
 fn logins(path: &Path) -> Result<Vec<Secret>, Failure> {
+    let hint = "name a file that has a line USER:PASSWORD for each client";
     let text = std::fs::read_to_string(path)
         .map(zeroize::Zeroizing::new)
         .with_context(|| format!("--client-auth-file {}", path.display()))
-        .map_err(Failure::usage)?;
+        .map_err(|error| Failure::usage(error).hint(hint))?;
     let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
     if lines.is_empty() || !lines.iter().all(|line| line.contains(':')) {
         let error = anyhow!(
             "--client-auth-file {} is not made of USER:PASSWORD lines",
             path.display()
         );
-        return Err(Failure::usage(error));
+        return Err(Failure::usage(error).hint(hint));
     }
     Ok(lines.into_iter().map(Secret::new).collect())
 }

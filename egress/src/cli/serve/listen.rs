@@ -32,7 +32,12 @@ pub(super) fn check(
     names: &[dns::Place],
     guards: Guards,
 ) -> Result<(), Failure> {
-    for (entrance, place) in places {
+    for (at, (entrance, place)) in places.iter().enumerate() {
+        if let Some((other, _)) = places.iter().take(at).find(|(_, other)| other.is(place)) {
+            let (own, other) = (flag(*entrance), flag(*other));
+            let error = anyhow!("{own} {place} is where {other} listens already");
+            return Err(Failure::usage(error).hint("give each listener an address of its own"));
+        }
         let is_steered = matches!(entrance, Entrance::SteerTls | Entrance::SteerHttp);
         if is_steered && guards.logins && !(guards.networks && place.address().is_some()) {
             let error = anyhow!(
@@ -98,13 +103,16 @@ pub(super) fn take(
         ListenAddress::Unix(path) => Ok(Place::Unix(path.clone())),
         ListenAddress::Inherited(number) => inherited_listener(*number)
             .with_context(|| format!("{} fd:{number}", flag(entrance)))
-            .map_err(Failure::usage),
+            .map_err(|error| Failure::usage(error).hint(INHERITED)),
     };
     addresses
         .iter()
         .map(|address| Ok((entrance, place(address)?)))
         .collect()
 }
+
+/// What is to be done where a descriptor is not what it should be.
+pub(super) const INHERITED: &str = "whatever starts this program has to leave a socket open under that number, and it has to be bound, a stream listening";
 
 fn inherited_listener(number: RawFd) -> anyhow::Result<Place> {
     match inherited_socket(number)? {
@@ -160,18 +168,23 @@ pub(super) async fn bind_all(
 ) -> Result<Vec<(Entrance, Listener)>, Failure> {
     let mut listeners = Vec::new();
     for (entrance, place) in places {
-        let shown = place.to_string();
-        let bound = place.bind().await;
-        let other = match &bound {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                "another process listens there; choose with"
-            }
-            _ => "choose another address with",
-        };
-        let hint = format!("{other} {}", flag(entrance));
-        let bound = bound.with_context(|| format!("cannot listen on {shown}"));
-        let bound = bound.map_err(|error| Failure::runtime(error).hint(hint))?;
-        listeners.push((entrance, bound));
+        let (shown, socket) = (place.to_string(), place.socket().map(Path::to_path_buf));
+        let bound = place.bind().await.map_err(|error| {
+            let reason = match error.kind() {
+                io::ErrorKind::AddrInUse => match &socket {
+                    Some(path) if !admin::is_socket(path) => {
+                        "something is there that is no socket, and is left alone; "
+                    }
+                    _ => "another process listens there; ",
+                },
+                io::ErrorKind::NotFound => "the socket's directory has to be there already; ",
+                _ => "",
+            };
+            let hint = format!("{reason}choose another address with {}", flag(entrance));
+            let error = anyhow!(error).context(format!("cannot listen on {shown}"));
+            Failure::runtime(error).hint(hint)
+        });
+        listeners.push((entrance, bound?));
     }
     Ok(listeners)
 }
@@ -203,6 +216,15 @@ impl Place {
         match self {
             Self::Tcp(address) | Self::InheritedTcp(address, _) => Some(*address),
             Self::Unix(_) | Self::InheritedUnix(_) => None,
+        }
+    }
+
+    /// Whether this is where the other is. Port 0 is another port each time.
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tcp(one), Self::Tcp(other)) => one == other && one.port() != 0,
+            (Self::Unix(one), Self::Unix(other)) => one == other,
+            _ => false,
         }
     }
 

@@ -32,7 +32,11 @@ pub(super) fn take(number: RawFd) -> Result<Lines, Failure> {
     };
     readable()
         .with_context(|| format!("--slots-fd {number}"))
-        .map_err(Failure::usage)
+        .map_err(|error| {
+            Failure::usage(error).hint(
+                "whatever starts this program has to leave a pipe's reading end open under that number",
+            )
+        })
 }
 
 /// Waits for the first line, and takes its values over.
