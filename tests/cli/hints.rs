@@ -101,6 +101,21 @@ async fn no_two_listeners_have_one_address() {
     }
 }
 
+#[tokio::test]
+async fn a_network_of_clients_is_written_as_what_it_is() {
+    let dir = directory();
+    for (network, why) in [
+        ("10.0.0.1/8", "the network is 10.0.0.0/8"),
+        ("fd00::1/8", "the network is fd00::/8"),
+        ("10.0.0.0/33", "expected a network"),
+        ("10.0.0.1", "expected a network"),
+    ] {
+        let said = serve(&dir, &["--allow-client", network]).await;
+        assert_eq!(said.code, Some(2), "{said:?}");
+        assert!(said.stderr.contains(why), "{said:?}");
+    }
+}
+
 fn directory() -> TempDir {
     let dir = tempfile::tempdir().expect("a temporary directory");
     std::fs::write(dir.path().join("routes.yaml"), "routes: []\n").expect("a routes file");

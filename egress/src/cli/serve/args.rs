@@ -62,7 +62,7 @@ pub struct Args {
     #[arg(long, value_name = "ADDRESS", env = "EGRESS_ADMIN")]
     pub(super) admin: Option<AdminAddress>,
     /// A network whose clients may connect; needed on every address but loopback. May be given several times
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", value_parser = network)]
     pub(super) allow_client: Vec<IpNet>,
     /// A file of USER:PASSWORD lines, one of which each client has to present
     #[arg(long, value_name = "FILE")]
@@ -143,6 +143,21 @@ Examples:
 Signals: HUP reads the routes and slots again; TERM and INT stop after the exchanges under way, a
 second INT at once.";
 
+/// A network in its own name: with bits behind the prefix, it is not what whoever wrote it had in mind.
+fn network(text: &str) -> Result<IpNet, String> {
+    let network: IpNet = text
+        .parse()
+        .map_err(|_| "expected a network as 10.0.0.0/8 or fd00::/8")?;
+    if network == network.trunc() {
+        Ok(network)
+    } else {
+        let network = network.trunc();
+        Err(format!(
+            "it has bits set behind its prefix; the network is {network}"
+        ))
+    }
+}
+
 impl Args {
     /// The listeners, inherited ones taken over.
     pub(super) fn places(&self) -> Result<Vec<(Entrance, Place)>, Failure> {
@@ -178,11 +193,14 @@ impl Args {
                 .any(|other| other.is_ipv4() == answer.is_ipv4())
             {
                 let error = anyhow!("--dns-answer {answer} is a second address of its family");
-                return Err(Failure::usage(error));
+                return Err(
+                    Failure::usage(error).hint("give one IPv4 and one IPv6 address at most")
+                );
             }
             if answer.is_unspecified() || answer.is_multicast() {
                 let error = anyhow!("--dns-answer {answer} is no address that can be connected to");
-                return Err(Failure::usage(error));
+                let hint = "give the address of the steered listeners, as clients reach them";
+                return Err(Failure::usage(error).hint(hint));
             }
         }
         Ok(())
