@@ -116,6 +116,19 @@ async fn a_network_of_clients_is_written_as_what_it_is() {
     }
 }
 
+#[tokio::test]
+async fn caps_say_nothing_about_a_manifest() {
+    let dir = directory();
+    let manifest = dir.path().join("bottle.yaml");
+    let text = "bottles: {dev: {agent_provider: {template: custom}, egress: {routes: []}}}\n";
+    std::fs::write(&manifest, text).expect("a manifest");
+    let manifest = shown(&manifest);
+    let said = command::egress(["check", &manifest, "--max-connections=5"]).await;
+    refused(&said, 2, "manifest", "check a routes file");
+    let said = command::egress(["check", &manifest]).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+}
+
 fn directory() -> TempDir {
     let dir = tempfile::tempdir().expect("a temporary directory");
     std::fs::write(dir.path().join("routes.yaml"), "routes: []\n").expect("a routes file");

@@ -15,7 +15,7 @@ use self::bottles::Bottles;
 use super::limits::LimitArgs;
 use crate::config::{self, Colour, Either, Faults};
 use crate::credential::Environment;
-use crate::proxy::limits::Ceiling;
+use crate::proxy::limits::{Ceiling, Limits};
 use crate::route::{Rule, Tls};
 
 mod bottles;
@@ -61,20 +61,30 @@ Exit status: 0 nothing is wrong, 1 something is, 2 usage.";
 ///
 /// Output that cannot be written.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let ceiling = Some(args.limits.limits().ceiling());
+    let ceiling = args.limits.limits().ceiling();
     let checked = match config::read_either(&args.file) {
         Either::Routes(draft) if args.slots => {
             let environment = Environment::take(draft.slots());
             let policy = draft.into_policy(&environment, None, SystemTime::now());
-            policy.map(|policy| Summary::of(policy.routes.iter().map(|route| &route.rule), ceiling))
+            policy.map(|policy| {
+                let rules = policy.routes.iter().map(|route| &route.rule);
+                Summary::of(rules, Some(ceiling))
+            })
         }
         Either::Routes(draft) => {
             let file = draft.finish();
-            file.map(|file| Summary::of(file.rules.iter().map(|(rule, _)| rule), ceiling))
+            file.map(|file| Summary::of(file.rules.iter().map(|(rule, _)| rule), Some(ceiling)))
         }
         Either::Manifest(_) if args.slots => {
             eprintln!("error: a manifest has no slots in this environment");
             eprintln!("hint: leave --slots out; references to credentials are resolved at launch");
+            return Ok(ExitCode::from(2));
+        }
+        Either::Manifest(_) if ceiling != Limits::default().ceiling() => {
+            eprintln!(
+                "error: the caps are those of `egress serve`, and a manifest's sidecars have the defaults"
+            );
+            eprintln!("hint: leave them out, or check a routes file");
             return Ok(ExitCode::from(2));
         }
         Either::Manifest(manifest) => {
