@@ -6,7 +6,6 @@
 The rounds of all measurements are interleaved. Prints medians in milliseconds, wall time and CPU time of all processes.
 """
 
-import argparse
 import os
 import pathlib
 import resource
@@ -14,6 +13,8 @@ import statistics
 import subprocess
 import tempfile
 import time
+
+from command import Parser, at_least, fail, told
 
 MANIFEST = """\
 bottles:
@@ -33,13 +34,12 @@ routes:
 
 
 def main():
-    top = pathlib.Path(__file__).resolve().parent.parent
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--rounds", type=int, default=41)
-    arguments.add_argument("--egress", default=top / "target/release/egress")
+    arguments = Parser(__doc__)
+    number = at_least(1)
+    arguments.add_argument("--rounds", type=number, default=41, metavar="N", help="of all measurements [default: 41]")
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as directory:
-        bench = Bench(os.path.abspath(given.egress), pathlib.Path(directory))
+        bench = Bench(given.egress, pathlib.Path(directory))
         kinds = {"true": bench.true, "egress run -- true": bench.run, "egress serve, to READY": bench.serve}
         taken = {name: [] for name in kinds}
         for _ in range(given.rounds):
@@ -78,26 +78,23 @@ class Bench:
         return timed(lambda: self.command([self.egress, "run", "-m", manifest, "--", "true"]))
 
     def command(self, words):
-        subprocess.run(words, env=self.environment, cwd=self.project, check=True)
+        if code := subprocess.run(words, env=self.environment, cwd=self.project).returncode:
+            fail(f"{' '.join(words)} ended with {code}", "what it says is above")
 
     def serve(self):
         """The time until the last line of --ready-fd; stopping the sidecar is not in it."""
         ours, theirs = os.pipe()
         words = [self.egress, "serve", "-r", str(self.directory / "routes.yaml"), "--listen", "127.0.0.1:0"]
-        words += ["--ca-ephemeral", "--ready-fd", str(theirs), "--log", "off"]
+        words += ["--ca-ephemeral", "--ready-fd", str(theirs), "--log", "error"]
         begin = time.perf_counter()
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         child = subprocess.Popen(words, env=self.environment, pass_fds=[theirs])
         os.close(theirs)
-        with os.fdopen(ours, "rb") as ready:
-            text = b""
-            while b"READY=1" not in text:
-                more = ready.read1()
-                assert more, "the sidecar ended"
-                text += more
+        told(ours)
         wall = time.perf_counter() - begin
         child.terminate()
-        assert child.wait() == 0
+        if code := child.wait():
+            fail(f"the sidecar ended with {code}", "what it says is above")
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return 1000 * wall, cpu(before, after)
 

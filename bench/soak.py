@@ -8,7 +8,6 @@ and the memory stays where it is. Exits with 1 where one does not hold. Loopback
 (Debian: openssl, curl, nghttp2-client).
 """
 
-import argparse
 import asyncio
 import base64
 import collections
@@ -24,6 +23,7 @@ import subprocess
 import tempfile
 import time
 
+from command import Parser, at_least, memory, needed, output, told
 from soaking.agents import Agents
 from soaking.attacks import Attacks
 from soaking.certificates import certificates
@@ -33,18 +33,16 @@ from soaking.upstreams import BARE, CHURN, INJECTED, Upstreams
 
 
 def main():
-    top = pathlib.Path(__file__).resolve().parent.parent
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--egress", default=top / "target/release/egress")
-    arguments.add_argument("--seconds", type=int, default=600)
-    arguments.add_argument("--json", type=pathlib.Path)
-    arguments.add_argument("--keep-log", type=pathlib.Path, help="where the sidecar's log is copied to")
+    arguments = Parser(__doc__)
+    # Fewer have no fifths to compare.
+    number = at_least(5)
+    arguments.add_argument("--seconds", type=number, default=600, metavar="N", help="how long, at least 5 [default: 600]")
+    arguments.add_argument("--json", type=output, metavar="FILE", help="where all figures are written")
+    arguments.add_argument("--keep-log", type=output, metavar="FILE", help="where the sidecar's log is copied to")
     given = arguments.parse_args()
-    for program in ["openssl", "curl", "h2load"]:
-        if not shutil.which(program):
-            raise SystemExit(f"error: {program} is missing\nhint: apt install openssl curl nghttp2-client")
+    needed("openssl", "curl", "h2load")
     with tempfile.TemporaryDirectory() as directory:
-        soak = Soak(os.path.abspath(given.egress), pathlib.Path(directory))
+        soak = Soak(given.egress, pathlib.Path(directory))
         asyncio.run(soak.run(given.seconds))
         if given.keep_log:
             shutil.copy(soak.log, given.keep_log)
@@ -107,15 +105,9 @@ class Soak:
         with self.log.open("wb") as log:
             child = subprocess.Popen(words, pass_fds=[write], stdout=log, stderr=log, env=environment)
         os.close(write)
-        told = {}
-        with os.fdopen(read) as ready:
-            while "READY" not in told:
-                if not (line := ready.readline()):
-                    raise SystemExit(f"error: the sidecar did not start\n{self.log.read_text()}")
-                key, value = line.strip().split("=", 1)
-                told[key] = value
-        host, port = told["LISTEN"].rsplit(":", 1)
-        root = ssl.DER_cert_to_PEM_cert(base64.b64decode(told["CA"]))
+        said = told(read, self.log)
+        host, port = said["LISTEN"].rsplit(":", 1)
+        root = ssl.DER_cert_to_PEM_cert(base64.b64decode(said["CA"]))
         (self.directory / "agents-root.pem").write_text(root)
         return child, (host, int(port)), root
 
@@ -299,12 +291,6 @@ def table(result):
     faults = "\n".join(f"| {name} | {count} |" for name, count in result["faults"].items())
     text += f"\n\n| fault, as it ended | |\n|---|---|\n{faults}"
     return text + "".join(f"\n- {finding}" for finding in result["findings"])
-
-
-def memory(pid, field):
-    """KiB."""
-    lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
 if __name__ == "__main__":
