@@ -7,9 +7,7 @@ The same files come from the same upstream by two routes with the same credentia
 alternate. Needs curl and openssl.
 """
 
-import argparse
 import json
-import os
 import pathlib
 import random
 import socket
@@ -17,6 +15,8 @@ import statistics
 import subprocess
 import tempfile
 import time
+
+import command
 
 # A download of each is much like what agents fetch: an archive, and an API's JSON.
 BODIES = {
@@ -27,14 +27,13 @@ ROUTES = {"masked.test": "true", "plain.test": "false"}
 
 
 def main():
-    top = pathlib.Path(__file__).resolve().parent.parent
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--rounds", type=int, default=15)
-    arguments.add_argument("--mib", type=int, default=128)
-    arguments.add_argument("--egress", default=top / "target/release/egress")
+    arguments = command.Parser(__doc__)
+    arguments.add_argument("--rounds", type=command.at_least(1), default=15, metavar="N", help="downloads of each kind [default: 15]")
+    arguments.add_argument("--mib", type=command.at_least(1), default=128, metavar="N", help="size of a download [default: 128]")
     given = arguments.parse_args()
+    command.needed("curl", "openssl")
     with tempfile.TemporaryDirectory() as directory:
-        measure(os.path.abspath(given.egress), pathlib.Path(directory), given.rounds, given.mib)
+        measure(given.egress, pathlib.Path(directory), given.rounds, given.mib)
 
 
 def measure(egress, directory, rounds, mib):
@@ -49,11 +48,11 @@ def measure(egress, directory, rounds, mib):
         for host, redact in ROUTES.items()
     ]
     routes.write_text("routes:\n" + "".join(rules))
-    command = [egress, "serve", "-r", routes, "--listen", f"127.0.0.1:{listen}", "--ca-dir", directory / "ca"]
-    command += ["--upstream-ca", directory / "cert.pem", "--log", "error"]
+    serving = [egress, "serve", "-r", routes, "--listen", f"127.0.0.1:{listen}", "--ca-dir", directory / "ca"]
+    serving += ["--upstream-ca", directory / "cert.pem", "--log", "error"]
     # As long as a token of a ChatGPT login.
     token = random.Random(2).randbytes(800).hex()
-    sidecar = subprocess.Popen(command, env={"EGRESS_TOKEN_0": token})
+    sidecar = subprocess.Popen(serving, env={"EGRESS_TOKEN_0": token})
     try:
         wait_for(listen)
         taken = {(body, host): [] for body in BODIES for host in ROUTES}
@@ -89,8 +88,8 @@ def serve(directory, files):
 
 
 def fetch(directory, proxy, url):
-    command = ["curl", "--silent", "--fail", "--http1.1", "--proxy", f"http://127.0.0.1:{proxy}", "--output", "/dev/null"]
-    subprocess.run([*command, "--cacert", directory / "ca/ca-cert.pem", url], check=True)
+    fetching = ["curl", "--silent", "--fail", "--http1.1", "--proxy", f"http://127.0.0.1:{proxy}", "--output", "/dev/null"]
+    subprocess.run([*fetching, "--cacert", directory / "ca/ca-cert.pem", url], check=True)
 
 
 def cpu(pid):
