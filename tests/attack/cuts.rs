@@ -215,10 +215,15 @@ async fn break_off(http: Http, answer: Answer) {
         assert!(line.contains("\"detail\":\""), "{line}");
     }
     let turns = (answer.whole + 1) * ENDS.len();
-    assert_eq!(
-        asked.load(Ordering::SeqCst),
-        turns,
-        "nothing is asked twice"
+    // Behind a whole answer the next request can meet the connection's end before anybody knows of it: it fails, unasked.
+    let asked = asked.load(Ordering::SeqCst);
+    assert!(
+        asked <= turns,
+        "something was asked twice: {asked} of {turns}"
+    );
+    assert!(
+        asked + ENDS.len() > turns,
+        "never asked: {asked} of {turns}"
     );
 }
 
