@@ -3,6 +3,7 @@
 //! Pure: values in, verdict and reason out. A [`Permit`] is the proof that a route admitted a target; it has private
 //! fields and is made nowhere else, so nothing that needs one can be reached by an undecided request.
 
+pub mod carriers;
 pub mod host;
 pub mod passing;
 pub mod path;

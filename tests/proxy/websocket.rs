@@ -98,6 +98,45 @@ async fn the_handshake_passes_with_its_extensions_and_the_real_credential() {
 }
 
 #[tokio::test]
+async fn a_credential_in_the_offer_of_protocols_goes_no_further() {
+    let pki = Pki::new();
+    let upstream = Upstream::tls(&pki).start(|call: Call| async move {
+        let mut answer = call.websocket(|_| async {});
+        let taken = http::HeaderValue::from_static("realtime");
+        answer.headers_mut().insert("sec-websocket-protocol", taken);
+        answer
+    });
+    let upstream = upstream.await;
+    let keys = "    auth_scheme: Bearer\n    token_env: EGRESS_TOKEN_0\n";
+    let sidecar = builder(&pki, upstream.addr(), keys)
+        .slot("EGRESS_TOKEN_0", REAL)
+        .start()
+        .await;
+    for (offer, status, left) in [
+        (
+            "realtime, openai-insecure-api-key.agents-own",
+            101,
+            &["realtime"][..],
+        ),
+        ("token, agents-own, realtime", 101, &["realtime"]),
+        // Nothing is offered to the server, and so it may take nothing.
+        ("openai-insecure-api-key.agents-own", 502, &[]),
+        ("v1, realtime-2", 502, &["v1, realtime-2"]),
+    ] {
+        let mut tunnel = tunnel(&Agent::of(&sidecar)).await;
+        let offer = format!("Sec-WebSocket-Protocol: {offer}\r\n");
+        let asked = handshake(&offer);
+        tunnel.write_all(asked.as_bytes()).await.expect("a reader");
+        let head = within("a head", read_head(&mut tunnel)).await;
+        let head = String::from_utf8(head).expect("ASCII");
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+        let seen = upstream.seen().pop().expect("a handshake");
+        assert_eq!(seen.all("sec-websocket-protocol"), left, "{offer}");
+        assert_eq!(seen.all("authorization"), [format!("Bearer {REAL}")]);
+    }
+}
+
+#[tokio::test]
 async fn messages_of_every_kind_and_of_ten_megabytes_pass_both_ways() {
     let pki = Pki::new();
     let upstream = Upstream::tls(&pki).start(echo).await;

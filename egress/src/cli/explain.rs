@@ -306,7 +306,7 @@ mod tests {
 allowed: GET https://api.test/v1/abc/x?q=1
   route     routes.yaml:2 (api.test) the interface
   path      covered by regex /v1/[a-z]+/x
-  strips    authorization, proxy-authorization, x-api-key, x-goog-api-key, api-key, private-token, cookie
+  strips    authorization, proxy-authorization, x-api-key, x-goog-api-key, api-key, private-token, cookie, and the like
   injects   authorization: Bearer <ONE>
 "
         );
@@ -348,7 +348,7 @@ allowed: GET https://api.test/v1/abc/x?q=1
                 .unwrap()
         });
         assert!(
-            strips.ends_with(", cookie, sec-websocket-extensions"),
+            strips.ends_with(", cookie, sec-websocket-extensions, and the like"),
             "{out}"
         );
         assert_eq!(keeps, "  keeps     the cookies __cf_bm, id");

@@ -4,7 +4,8 @@
 
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use zeroize::Zeroizing;
 
@@ -14,9 +15,9 @@ use super::gate::fault::Fault;
 use super::reject::{Cause, Reject, X_EGRESS_ERROR};
 use crate::credential::Secret;
 use crate::route::passing::Cookies;
-use crate::route::{AuthScheme, Injection};
+use crate::route::{AuthScheme, Injection, carriers};
 
-/// Headers in which clients are known to carry credentials.
+/// The headers that most clients carry their credentials in. [`strip`] removes all that [`carriers`] knows.
 pub const CREDENTIALS: [HeaderName; 6] = [
     AUTHORIZATION,
     PROXY_AUTHORIZATION,
@@ -80,28 +81,58 @@ pub fn strip(headers: &mut HeaderMap, injection: Option<&Injection>, cookies: &C
     let trailers_wanted = headers
         .get(TE)
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"trailers"));
-    for name in HOP_BY_HOP.iter().chain(&CREDENTIALS).chain(&OVERRIDES) {
+    for name in HOP_BY_HOP.iter().chain(&OVERRIDES) {
         headers.remove(name);
     }
-    let forwarded: Vec<HeaderName> = headers
+    let own = injection.map(|injection| carriers::folded(injection.header.as_str().as_bytes()));
+    let unwanted: Vec<HeaderName> = headers
         .keys()
-        .filter(|name| name.as_str().starts_with("x-forwarded-"))
-        .cloned()
+        .map(|name| (name, name.as_str()))
+        .filter(|(_, name)| {
+            name.starts_with("x-forwarded-")
+                || carriers::is_header(name)
+                || own
+                    .as_ref()
+                    .is_some_and(|own| carriers::folded(name.as_bytes()) == *own)
+        })
+        .map(|(name, _)| name.clone())
         .collect();
-    for name in forwarded {
+    for name in unwanted {
         headers.remove(name);
     }
+    keep_protocols(headers);
     // The body is asked for as soon as the upstream takes it; hyper sends the agent its 100 then.
     headers.remove(EXPECT);
     headers.remove(HOST);
-    if let Some(injection) = injection {
-        headers.remove(&injection.header);
-    }
     cookies::keep_sent(headers, cookies);
     if trailers_wanted {
         // The one value of TE that HTTP/2 knows (RFC 9113, section 8.2.2), and that gRPC demands.
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
+}
+
+/// Takes credentials off a WebSocket's offer of protocols, and the offer itself where nothing else is in it.
+fn keep_protocols(headers: &mut HeaderMap) {
+    let mut is_value = false;
+    let mut kept: Vec<&[u8]> = Vec::new();
+    let mut whole = true;
+    for item in items(headers, &SEC_WEBSOCKET_PROTOCOL) {
+        let announces = carriers::announces(item);
+        if is_value || announces || carriers::is_within(item) {
+            whole = false;
+        } else {
+            kept.push(item);
+        }
+        // A name that comes where a value was awaited is one all the same.
+        is_value = announces;
+    }
+    if whole {
+        return;
+    }
+    match HeaderValue::from_bytes(&kept.join(&b", "[..])) {
+        Ok(value) if !kept.is_empty() => headers.insert(SEC_WEBSOCKET_PROTOCOL, value),
+        _ => headers.remove(SEC_WEBSOCKET_PROTOCOL),
+    };
 }
 
 /// Puts the credential on the request. This is the one place that exposes a secret.
@@ -235,6 +266,53 @@ mod tests {
         ]);
         strip(&mut map, None, &Cookies::All);
         assert_eq!(map, headers(&[("cookie", "a=b"), ("accept", "*/*")]));
+    }
+
+    #[test]
+    fn credentials_of_other_names_and_spellings_go_and_what_looks_like_them_stays() {
+        let mut map = headers(&[
+            ("x-vault-token", "a"),
+            ("ocp-apim-subscription-key", "a"),
+            ("x.api.key", "a"),
+            ("x.our.own", "a"),
+            ("xourown", "a"),
+            ("idempotency-key", "k"),
+            ("sec-websocket-key", "k"),
+            ("x-csrf-token", "k"),
+        ]);
+        let kept = headers(&[
+            ("idempotency-key", "k"),
+            ("sec-websocket-key", "k"),
+            ("x-csrf-token", "k"),
+        ]);
+        let injection = injection("x-our-own", AuthScheme::Raw);
+        strip(&mut map, Some(&injection), &Cookies::usual(true));
+        assert_eq!(map, kept);
+    }
+
+    #[test]
+    fn a_websockets_offer_loses_the_credentials_in_it() {
+        let name = "sec-websocket-protocol";
+        for (offers, left) in [
+            (&["v1,v2 , v3"][..], &["v1,v2 , v3"][..]),
+            (
+                &["realtime, openai-insecure-api-key.sk-x, openai-beta.realtime-v1"],
+                &["realtime, openai-beta.realtime-v1"],
+            ),
+            (&["base64url.bearer.authorization.k8s.io.eA"], &[]),
+            (&["v1", "token, sk-x", "v2"], &["v1, v2"]),
+            (&["token", "bearer, x, v2"], &["v2"]),
+        ] {
+            let mut map = headers(
+                &offers
+                    .iter()
+                    .map(|offer| (name, *offer))
+                    .collect::<Vec<_>>(),
+            );
+            strip(&mut map, None, &Cookies::All);
+            let expected: Vec<_> = left.iter().map(|offer| (name, *offer)).collect();
+            assert_eq!(map, headers(&expected), "{offers:?}");
+        }
     }
 
     #[test]

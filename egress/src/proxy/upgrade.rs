@@ -11,7 +11,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::header::{
     CONNECTION, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
-    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version, request};
 use http_body_util::Empty;
@@ -87,6 +87,8 @@ pub async fn open(
         request.headers_mut().remove(SEC_WEBSOCKET_EXTENSIONS);
     }
     let offered = request.headers().contains_key(SEC_WEBSOCKET_EXTENSIONS);
+    let protocols = request.headers().get_all(SEC_WEBSOCKET_PROTOCOL);
+    let protocols: Vec<HeaderValue> = protocols.iter().cloned().collect();
     let expected = request.headers().get(SEC_WEBSOCKET_KEY).map(accept_of);
 
     let stream = state.upstream.open(permit).await?;
@@ -112,6 +114,7 @@ pub async fn open(
         || !has_token(answer.headers(), &CONNECTION, "upgrade")
         // RFC 6455, section 4.1: an extension that nobody offered fails the handshake.
         || (!offered && answer.headers().contains_key(SEC_WEBSOCKET_EXTENSIONS))
+        || !takes_one_of(answer.headers(), &protocols)
     {
         return Err(Reject::new(Cause::UpstreamHandshake).at(origin));
     }
@@ -234,6 +237,18 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue
 
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     items(headers, name).any(|item| item.eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// Whether a server that takes a protocol takes one of those that it was offered (RFC 6455, section 4.1).
+fn takes_one_of(answer: &HeaderMap, offers: &[HeaderValue]) -> bool {
+    let offered = |taken: &HeaderValue| {
+        let mut items = offers
+            .iter()
+            .flat_map(|offer| offer.as_bytes().split(|&byte| byte == b','));
+        items.any(|item| item.trim_ascii() == taken.as_bytes())
+    };
+    !answer.contains_key(SEC_WEBSOCKET_PROTOCOL)
+        || only(answer, &SEC_WEBSOCKET_PROTOCOL).is_some_and(offered)
 }
 
 /// What a server answers to a key (RFC 6455, section 4.2.2).

@@ -5,48 +5,8 @@
 
 use std::borrow::Cow;
 
+use super::carriers::{folded, is_parameter};
 use super::path::hex_value;
-
-/// Parameters that carry credentials, as [`folded`] writes them.
-const CREDENTIALS: [&str; 31] = [
-    // OAuth (RFC 6750, section 2.3; RFC 6749, sections 2.3.1, 4.3.2 and 6; RFC 5849, section 3.5.3).
-    "accesstoken",
-    "clientsecret",
-    "refreshtoken",
-    "idtoken",
-    "oauthtoken",
-    "oauthsignature",
-    // Google's API keys (cloud.google.com/docs/authentication/api-keys-use), and what other APIs call theirs.
-    "key",
-    "apikey",
-    "accesskey",
-    "subscriptionkey",
-    // GitLab (docs.gitlab.com/api/rest/authentication).
-    "privatetoken",
-    "jobtoken",
-    "feedtoken",
-    // Slack's, Firebase's, CircleCI's, Atlassian's and the like.
-    "token",
-    "apitoken",
-    "authtoken",
-    "circletoken",
-    "auth",
-    "authorization",
-    "jwt",
-    // What servers map from a parameter to the header of the same name.
-    "xapikey",
-    "xgoogapikey",
-    // Signed requests: Amazon's (AWS Signature, versions 2 and 4), Google's and Azure's.
-    "signature",
-    "sig",
-    "awsaccesskeyid",
-    "xamzcredential",
-    "xamzsignature",
-    "xamzsecuritytoken",
-    "googleaccessid",
-    "xgoogcredential",
-    "xgoogsignature",
-];
 
 /// Why a query is refused beside an injected credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,7 +46,7 @@ pub(super) fn hazard_of(path_and_query: &str, own: &str) -> Option<QueryHazard> 
         let base = name.split(|&byte| byte == b'[').next().unwrap_or(name);
         [folded(name), folded(base)]
             .iter()
-            .any(|name| *name == own || CREDENTIALS.contains(&name.as_str()))
+            .any(|name| *name == own || is_parameter(name))
     };
     let mut text = Cow::Borrowed(path_and_query.as_bytes());
     for _ in 0..MOST_LAYERS {
@@ -157,23 +117,12 @@ fn decoded(text: &[u8]) -> Cow<'_, [u8]> {
     decoded.map_or(Cow::Borrowed(text), Cow::Owned)
 }
 
-/// A name without regard to case, and with nothing left but letters and digits: `-`, `_` and `.` are alike to many servers
-/// (PHP makes a `_` of blanks, dots and brackets), and a `+` or blank at an end is often cut off.
-fn folded(name: &[u8]) -> String {
-    let text = String::from_utf8_lossy(name);
-    // Upper case first: there are letters beyond ASCII whose upper or lower case is within it.
-    text.chars()
-        .flat_map(char::to_uppercase)
-        .flat_map(char::to_lowercase)
-        .filter(char::is_ascii_alphanumeric)
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::{CREDENTIALS, QueryHazard, folded, hazard_of};
+    use super::{QueryHazard, hazard_of};
+    use crate::route::carriers::parameters;
 
     fn hazard(query: &str) -> Option<QueryHazard> {
         hazard_of(&format!("/v1/x?{query}"), "x-our-own")
@@ -295,18 +244,11 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_list_is_written_as_names_are_compared() {
-        for name in CREDENTIALS {
-            assert_eq!(folded(name.as_bytes()), name);
-        }
-    }
-
     proptest! {
         /// However a name's letters are encoded and cased, and whatever stands around it.
         #[test]
         fn no_spelling_hides_a_name(
-            name in proptest::sample::select(&CREDENTIALS[..]),
+            name in proptest::sample::select(parameters()),
             ways in proptest::collection::vec(0..4_u8, 24),
             separators in proptest::collection::vec(proptest::sample::select(vec!["&", ";", "?", "%26", "%3b"]), 1..3),
             before in "[a-z=+]{0,6}",

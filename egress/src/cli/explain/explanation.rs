@@ -83,7 +83,8 @@ impl Explanation {
                 if let Some(connect_to) = &route.rule.connect_to {
                     line("dials", &dialled(connect_to));
                 }
-                line("strips", &stripped(&route.rule, &self.target).join(", "));
+                let stripped = stripped(&route.rule, &self.target).join(", ");
+                line("strips", &format!("{stripped}, and the like"));
                 let kept = kept_cookies(&route.rule).filter(|names| !names.is_empty());
                 if let Some(names) = kept {
                     line("keeps", &format!("the cookies {}", names.join(", ")));
@@ -319,7 +320,7 @@ fn dialled(connect_to: &ConnectTo) -> String {
     }
 }
 
-/// The agent's credentials that would be removed, were they there.
+/// The agent's credentials that would be removed, were they there; of the rarer names none.
 fn stripped(rule: &Rule, target: &Target) -> Vec<String> {
     let mut names: Vec<String> = CREDENTIALS.iter().map(ToString::to_string).collect();
     if let Some(injection) = &rule.injection {
