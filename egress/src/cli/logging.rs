@@ -40,12 +40,37 @@ impl FromStr for LogFilter {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let targets: Targets = text
-            .parse()
-            .map_err(|_| "expected a level (off, error, warn, info, debug, trace), or MODULE=LEVEL, with commas between")?;
-        let level = targets.default_level().unwrap_or(LevelFilter::INFO);
-        Ok(Self(targets.with_default(level)))
+        let mut targets = Targets::new().with_default(LevelFilter::INFO);
+        for directive in text.split(',') {
+            targets = match (level(directive), directive.split_once('=')) {
+                (Some(level), _) => targets.with_default(level),
+                (None, Some((module, of))) if is_module(module) => {
+                    targets.with_target(module, level(of).ok_or(EXPECTED)?)
+                }
+                _ => return Err(EXPECTED.into()),
+            };
+        }
+        Ok(Self(targets))
     }
+}
+
+const EXPECTED: &str =
+    "expected a level (off, error, warn, info, debug, trace), or MODULE=LEVEL, with commas between";
+
+/// A level by its name. The library's own reading would take numbers, and nothing at all, too.
+fn level(text: &str) -> Option<LevelFilter> {
+    let is_name = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphabetic());
+    is_name.then(|| text.parse().ok()).flatten()
+}
+
+/// Whether a text is the path of a module, as in `egress::request`.
+fn is_module(text: &str) -> bool {
+    text.split("::").all(|part| {
+        let mut bytes = part.bytes();
+        let is_letter = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
+        bytes.next().is_some_and(is_letter)
+            && bytes.all(|byte| is_letter(byte) || byte.is_ascii_digit())
+    })
 }
 
 /// Begins logging. What cannot be written is counted in `audit`.
@@ -340,8 +365,33 @@ mod tests {
 
     #[test]
     fn a_filter_that_would_not_do_what_it_says_is_refused() {
-        for text in ["egress=loud", "egress==debug", "a=b=c"] {
+        for text in [
+            "",
+            ",",
+            "debug,",
+            ",debug",
+            "debug,,egress=info",
+            " debug",
+            "inf",
+            "3",
+            "nonsense!!",
+            "egress",
+            "egress=",
+            "=debug",
+            "egress=loud",
+            "egress==debug",
+            "egress=5",
+            "egress::=debug",
+            "egress:request=debug",
+            "1egress=debug",
+            "egress[span]=debug",
+            "egress[{field}]=debug",
+            "a=b=c",
+        ] {
             assert!(text.parse::<LogFilter>().is_err(), "{text}");
+        }
+        for text in ["WARN", "egress::request=off", "info,_a1::b=trace"] {
+            assert!(text.parse::<LogFilter>().is_ok(), "{text}");
         }
         let LogFilter(off) = "off".parse().expect("a filter");
         assert!(!off.would_enable("egress", &Level::ERROR));
