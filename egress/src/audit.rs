@@ -266,6 +266,13 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The agent did not leave: its connection is closed by what happened here.
+            self.ended(
+                "defect",
+                "the sidecar panicked; a line before this one has the place",
+            );
+        }
         self.note_masked();
         let counters = &self.audit.counters;
         counters.requests.fetch_add(1, Ordering::Relaxed);

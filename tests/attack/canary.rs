@@ -266,6 +266,8 @@ async fn row_42_no_secret_of_a_slot_is_anywhere_but_upstream() {
         let request = "GET /v1/panic HTTP/1.1\r\nHost: bearer.test\r\n\r\n";
         hay.add("a panic", exchange(&mut tunnel, request.as_bytes()).await);
         sidecar.logged("a defect of egress").await;
+        let line = sidecar.logged("the sidecar panicked").await;
+        assert!(line.contains("defect"), "{line}");
 
         // A value that expires, and one that is gone.
         file("jwt", jwt("short claim", "short signature", 3));

@@ -136,6 +136,22 @@ async fn a_credential_in_the_offer_of_protocols_goes_no_further() {
     }
 }
 
+/// The library's buffers have a least size, below which it panics.
+#[tokio::test]
+async fn row_35_the_smallest_cap_of_heads_breaks_no_connection_over_http1() {
+    let pki = Pki::new();
+    let upstream = Upstream::with_tls(pki.server_config(&["http/1.1"])).start(echo);
+    let upstream = upstream.await;
+    let sidecar = builder(&pki, upstream.addr(), "").arg("--max-head=4KiB");
+    let sidecar = sidecar.start().await;
+    let agent = Agent::of(&sidecar);
+    agent.get("https://api.test/").await.assert_served();
+    let mut socket = open(tunnel(&agent).await).await;
+    socket.send(Message::text("text")).await.expect("a reader");
+    let echoed = within("the echo", socket.next()).await.expect("a message");
+    assert_eq!(echoed.expect("a whole message"), Message::text("text"));
+}
+
 #[tokio::test]
 async fn messages_of_every_kind_and_of_ten_megabytes_pass_both_ways() {
     let pki = Pki::new();

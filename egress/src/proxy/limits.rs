@@ -102,13 +102,16 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 const UNSEEN_RESETS: usize = 20;
 const PROVOKED_RESETS: usize = 256;
 
+/// The smallest buffer of HTTP/1.1 that the library takes; less is a panic.
+const LEAST_BUFFER: usize = 8192;
+
 impl Limits {
     /// A client towards servers that are not the operator's: what their heads may be is bounded too.
     pub(super) fn http1_client(&self) -> http1::Builder {
         let mut builder = http1::Builder::new();
         builder
             .max_headers(self.header_count)
-            .max_buf_size(self.header_bytes);
+            .max_buf_size(self.header_bytes.max(LEAST_BUFFER));
         builder
     }
 
