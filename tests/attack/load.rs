@@ -214,6 +214,7 @@ async fn row_35_values_without_sense_are_usage_errors_that_say_what_makes_some()
         ("--body-timeout=soon", "as in 10s or 15m"),
         ("--max-head=1", "between 4KiB and 1MiB"),
         ("--max-head=64K", "as in 64KiB"),
+        ("--max-decoding=19MiB", "at least 20MiB"),
         ("--max-connections=0", "1..="),
         ("--max-streams=10001", "1..=10000"),
         ("--max-requests=many", "invalid digit"),

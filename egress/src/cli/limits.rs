@@ -61,8 +61,8 @@ pub(super) struct LimitArgs {
     /// Upstream connections that are kept for a next request
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = up_to(1 << 20))]
     max_pooled: usize,
-    /// Memory to decode answers: 64KiB each in gzip, 9MiB in zstd, 20MiB in br
-    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    /// Memory to decode answers: 64KiB each in gzip, 9MiB in zstd, 20MiB in br; at least 20MiB
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = decoding)]
     max_decoding: Size,
     /// Leaf certificates that are kept
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = up_to(1 << 20))]
@@ -173,6 +173,18 @@ fn head(text: &str) -> Result<Size, InvalidSize> {
     }
 }
 
+/// An answer comes in the coding that its server chose, once the request was sent. So there is room for one in any.
+const LEAST_DECODING: usize = 20 * 1024 * 1024;
+
+fn decoding(text: &str) -> Result<Size, InvalidSize> {
+    let size: Size = text.parse()?;
+    if size.0 >= LEAST_DECODING {
+        Ok(size)
+    } else {
+        Err(InvalidSize::Decoding)
+    }
+}
+
 /// Why a text is no size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 enum InvalidSize {
@@ -180,6 +192,8 @@ enum InvalidSize {
     Form,
     #[error("a head is between 4KiB and 1MiB")]
     Range,
+    #[error("decoding one answer takes up to 20MiB, so it is at least 20MiB")]
+    Decoding,
 }
 
 fn split(text: &str) -> (&str, &str) {
@@ -195,6 +209,7 @@ mod tests {
 
     use super::{InvalidSize, InvalidTime, LimitArgs, Size, Time};
     use crate::proxy::limits::Limits;
+    use crate::proxy::redact::coding::Coding;
 
     #[test]
     fn what_is_no_deadline_is_refused() {
@@ -224,6 +239,13 @@ mod tests {
         for text in ["0", "4095", "2MiB"] {
             assert_eq!(super::head(text), Err(InvalidSize::Range), "{text}");
         }
+        for text in ["0", "64KiB", "20971519"] {
+            assert_eq!(super::decoding(text), Err(InvalidSize::Decoding), "{text}");
+        }
+        for coding in [Coding::Gzip, Coding::Zstd, Coding::Brotli] {
+            assert!(coding.cost() <= super::LEAST_DECODING, "{coding:?}");
+        }
+        assert_eq!(super::decoding("20MiB"), Ok(Size(20 * 1024 * 1024)));
         assert_eq!("4096".parse(), Ok(Size(4096)));
         assert_eq!("64KiB".parse(), Ok(Size(65_536)));
     }
@@ -249,7 +271,7 @@ mod tests {
             "--max-streams=15",
             "--max-pooled=16",
             "--max-leaves=17",
-            "--max-decoding=18",
+            "--max-decoding=21MiB",
         ];
         let matches = LimitArgs::augment_args(Command::new("egress")).get_matches_from(arguments);
         let limits = LimitArgs::from_arg_matches(&matches).unwrap().limits();
@@ -271,7 +293,7 @@ mod tests {
             streams: 15,
             pooled: 16,
             leaves: 17.try_into().unwrap(),
-            decoders: 18,
+            decoders: 21 * 1024 * 1024,
         };
         assert_eq!(format!("{limits:?}"), format!("{expected:?}"));
     }

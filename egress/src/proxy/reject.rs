@@ -160,6 +160,9 @@ impl Reject {
             (Cause::Target(target), _) => return Some(target.to_string()),
             (Cause::Framing(fault), _) => return Some(fault.to_string()),
             (_, None) => return None,
+            (Cause::Decoders, Some(source)) => {
+                format!("no decoder to be had within --max-decoding: {source}")
+            }
             (_, Some(source)) => source.to_string(),
         };
         let mut source = self.source.as_ref().and_then(|source| source.source());
@@ -400,7 +403,9 @@ impl Cause {
             Self::UpstreamCoding => {
                 "send `Accept-Encoding: identity`; the operator can set `redact: false` on the route"
             }
-            Self::Decoders => "try again, or send `Accept-Encoding: identity`",
+            Self::Decoders => {
+                "the request was sent; try again, or send `Accept-Encoding: identity`. The operator can raise `--max-decoding`"
+            }
             Self::UpstreamProxy => "check `--upstream-proxy`; the sidecar's log has its answer",
             Self::Issue => "the sidecar's log has the reason",
             Self::Busy => {
