@@ -163,6 +163,10 @@ async fn answer(
                 Ok(result) => {
                     log_reload(&result);
                     match result {
+                        // As `/healthz` answers, too: the routes are in force, and some of them send nothing.
+                        Ok(changes) if !changes.unusable.is_empty() => {
+                            (StatusCode::SERVICE_UNAVAILABLE, TEXT, changes.to_string())
+                        }
                         Ok(changes) => (StatusCode::OK, TEXT, changes.to_string()),
                         Err(faults) => (StatusCode::UNPROCESSABLE_ENTITY, TEXT, faults.to_string()),
                     }
@@ -198,6 +202,7 @@ pub fn log_reload(result: &Result<Reloaded, Faults>) {
             added = changes.added.join(", "),
             removed = changes.removed.join(", "),
             rotated = changes.rotated.join(", "),
+            unusable = changes.unusable.join(", "),
             "reloaded"
         ),
         Err(faults) => {
@@ -439,6 +444,7 @@ impl fmt::Display for Reloaded {
             ("added", &self.added),
             ("removed", &self.removed),
             ("rotated", &self.rotated),
+            ("unusable", &self.unusable),
         ];
         for (what, list) in lists {
             for item in list {

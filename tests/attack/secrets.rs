@@ -325,6 +325,9 @@ async fn row_43_a_reload_that_would_read_elsewhere_fails_and_says_what_to_do() {
         assert!(reloaded.stderr.contains(part), "{part}: {reloaded:?}");
     }
     rig.agent.get("https://api.test/").await.assert_served();
+                let quoted = format!("\"measure\":\"{name}\"");
+                let warned = rig.sidecar.logged(&quoted).await;
+                assert!(warned.contains("WARN"), "{warned}");
     // Beside the routes file it is read, also where it came later.
     let beside = rig.sidecar.dir().join("later.pem");
     std::fs::copy(elsewhere.path(), &beside).expect("a copy");

@@ -122,7 +122,11 @@ async fn row_46_a_slot_that_goes_wrong_sends_nothing_until_it_is_right_again() {
     let mut sent = vec!["Bearer value-0".to_owned()];
     for (turn, (kind, reason)) in WRONG.iter().enumerate() {
         put(&path, kind);
-        reload(rig).await;
+        let told = reload(rig, 1).await;
+        assert!(
+            told.contains("unusable: EGRESS_TOKEN_5") && told.contains(reason),
+            "{told}"
+        );
         let code = match *kind {
             "an expired token" => "credential_expired",
             _ => "credential_missing",
@@ -139,7 +143,7 @@ async fn row_46_a_slot_that_goes_wrong_sends_nothing_until_it_is_right_again() {
 
         let good = format!("value-{}", turn + 1);
         put(&path, &good);
-        reload(rig).await;
+        reload(rig, 0).await;
         get().await.assert_served();
         sent.push(format!("Bearer {good}"));
     }
@@ -179,6 +183,7 @@ async fn row_46_a_slot_file_that_goes_is_missed_and_one_that_comes_back_is_used(
         .await
         .assert_refused(400, "credential_missing");
     assert_eq!(rig.upstream.seen().len(), served);
+    assert!(reload(&rig, 1).await.contains("unusable: EGRESS_TOKEN_5"));
 
     put(&path, "second-value-of-the-file");
     until(&rig, "the new value", |answer| answer.status == 200).await;
@@ -350,10 +355,11 @@ async fn row_41_no_byte_of_an_agent_or_an_upstream_writes_a_line_or_to_a_termina
     }
 }
 
-async fn reload(rig: &Rig) {
+async fn reload(rig: &Rig, code: i32) -> String {
     let admin = format!("unix:{}", rig.sidecar.admin_socket().display());
     let done = within("reload", command::egress(["reload", "--admin", &admin])).await;
-    assert_eq!(done.code, Some(0), "{done:?}");
+    assert_eq!(done.code, Some(code), "{done:?}");
+    done.stdout
 }
 
 async fn until(rig: &Rig, what: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {

@@ -314,6 +314,10 @@ async fn a_reload_can_use_a_slot_that_was_handed_over_since() {
         .write_all(b"{\"LATER\":\"later-value\"}\nbad\n")
         .expect("a reader");
     sidecar.logged("a line of --slots-fd is bad").await;
+    // A name that nobody knows may be misspelt.
+    let line = sidecar.logged("no route names this slot").await;
+    assert!(line.contains("LATER") && line.contains("WARN"), "{line}");
+    assert!(!line.contains("later-value"), "{line}");
     let done = command::egress(["reload", "--admin", &admin]).await;
     assert_eq!(done.code, Some(0), "{done:?}");
     Agent::of(&sidecar)

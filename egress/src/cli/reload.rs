@@ -17,13 +17,22 @@ pub struct Args {
     admin: AdminAddress,
 }
 
-/// Reloads. Exit code 1 where the new routes have faults and the old ones stay in force.
+/// Reloads. Exit code 1 where the new routes have faults and the old ones stay in force, and where a slot of the new ones has no
+/// usable value.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let (status, body) = admin::ask(&args.admin, Method::POST, "/reload")?;
     match status {
         StatusCode::OK => {
             print!("{body}");
             Ok(ExitCode::SUCCESS)
+        }
+        StatusCode::SERVICE_UNAVAILABLE => {
+            print!("{body}");
+            eprintln!(
+                "error: the routes are in force, but a slot has no usable value, and nothing is sent with it\n\
+                 hint: give it one again, or take its routes out"
+            );
+            Ok(ExitCode::FAILURE)
         }
         StatusCode::UNPROCESSABLE_ENTITY => {
             eprintln!("{body}\n\nThe routes before stay in force.");

@@ -10,7 +10,7 @@ mod listen;
 mod slots;
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::os::fd::RawFd;
@@ -40,13 +40,15 @@ use crate::config;
 use crate::confine::{self, Measure, MeasureState};
 use crate::credential::handed::Lines;
 use crate::credential::{Environment, SlotName};
+use crate::os::Untaken;
 use crate::policy::Policy;
 use crate::proxy::access::Access;
 use crate::proxy::clients::Clients;
 use crate::proxy::dns::{Server, Socket};
 use crate::proxy::steer::preamble::Token;
 use crate::proxy::upstream::{Dialer, Upstream};
-use crate::proxy::{self, Entrance, Epoch, Listener, Source, State, redact, warn_of_waivers};
+use crate::proxy::{self, Entrance, Epoch, Listener, Source, State, redact};
+use crate::proxy::{warn_of_unnamed, warn_of_waivers};
 
 /// Runs the sidecar until it is told to stop.
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
@@ -73,17 +75,20 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     }];
     confinement.extend(confine::close());
     confine::raise_file_limit();
-    if let Some(lines) = &mut handed {
-        slots::first(lines, &environment)?;
-    }
+    let mut given = match &mut handed {
+        Some(lines) => slots::first(lines, &environment)?,
+        None => Vec::new(),
+    };
     let audit = Arc::new(Audit::default());
     let logging = logging::begin(args.log_format, args.log.clone(), audit.clone());
     let _last_words = logging.last_words();
     if let Some(name) = token {
         check_token(&environment, &name)?;
+        given.retain(|slot| *slot != name);
     }
     let needs = files::needs(&args, &draft, &environment, &places, &names);
     let policy = draft.into_policy(&environment, None, SystemTime::now())?;
+    warn_of_unnamed(&policy, &given);
     let opened = files::open(&args, &policy)?;
     // A container's share of the processors is told by files.
     let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -321,6 +326,12 @@ fn announce(
         confinement = shown.join(", "),
         "ready",
     );
+    for measure in &state.confinement {
+        if measure.state != MeasureState::On {
+            let (name, state) = (measure.name, measure.state.to_string());
+            tracing::warn!(measure = name, state, "a measure of confinement is missing");
+        }
+    }
     redact::warn_of_short_values(&policy);
     if let Some(mut ready) = ready {
         let certificate = BASE64_STANDARD.encode(state.issuer.root().certificate_der());
@@ -420,9 +431,14 @@ fn die_with_parent() -> Result<(), Failure> {
 
 /// Opens an inherited descriptor anew, which leaves the original to whoever else holds it.
 fn open_fd(number: RawFd) -> Result<File, Failure> {
-    File::options()
+    let opened = File::options()
         .write(true)
-        .open(format!("/dev/fd/{number}"))
+        .open(format!("/dev/fd/{number}"));
+    opened
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => anyhow!(Untaken::NotOpen),
+            _ => error.into(),
+        })
         .with_context(|| format!("--ready-fd {number}"))
         .map_err(Failure::usage)
 }

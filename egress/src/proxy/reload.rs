@@ -52,6 +52,8 @@ pub struct Reloaded {
     pub removed: Vec<String>,
     /// Slots with another value than before.
     pub rotated: Vec<String>,
+    /// Slots without a usable value, and why. Their routes send nothing.
+    pub unusable: Vec<String>,
 }
 
 impl State {
@@ -77,10 +79,11 @@ impl State {
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         match loaded {
             Ok(policy) => {
-                let changes = difference(&old, &policy);
+                let mut changes = difference(&old, &policy);
                 warn_of_waivers(&policy.routes);
                 // A slot that cannot be opened any more was carried over, with its value.
                 self.look_at_slots(&policy);
+                changes.unusable = unusable(&policy, SystemTime::now());
                 warn_of_short_values(&policy);
                 self.policy.store(policy.into());
                 // After the swap, so that whoever sees a connection close finds the new policy in force.
@@ -120,8 +123,10 @@ impl State {
     ///
     /// A slot that has its value from elsewhere. Then nothing is taken.
     pub fn hand_over(&self, values: Handed) -> Result<(), SlotName> {
+        let names: Vec<SlotName> = values.names().cloned().collect();
         self.source.environment.hand_over(values)?;
         self.refresh_slots();
+        warn_of_unnamed(&self.policy.load(), &names);
         Ok(())
     }
 
@@ -273,6 +278,15 @@ pub fn warn_of_waivers(routes: &Routes) {
     }
 }
 
+/// Says in the log which slots were handed over that no route names: a name may be misspelt, or a reload is to come.
+pub fn warn_of_unnamed(policy: &Policy, handed: &[SlotName]) {
+    for slot in handed {
+        if policy.slots.get(slot).is_none() {
+            tracing::warn!(%slot, "no route names this slot of --slots-fd; its value waits for a reload");
+        }
+    }
+}
+
 fn difference(old: &Policy, new: &Policy) -> Reloaded {
     let missing_in = |from: &Routes, other: &Routes| {
         from.iter()
@@ -293,5 +307,18 @@ fn difference(old: &Policy, new: &Policy) -> Reloaded {
         added: missing_in(&new.routes, &old.routes),
         removed: missing_in(&old.routes, &new.routes),
         rotated: rotated.collect(),
+        unusable: Vec::new(),
     }
+}
+
+fn unusable(policy: &Policy, now: SystemTime) -> Vec<String> {
+    let slots = policy.slots.iter();
+    let mut told: Vec<String> = slots
+        .filter_map(|slot| {
+            let reason = slot.lease(now).err()?;
+            Some(format!("{} {reason}", slot.name()))
+        })
+        .collect();
+    told.sort();
+    told
 }

@@ -9,8 +9,8 @@ use rustix::fs::{FileType, OFlags};
 use tokio::sync::oneshot;
 
 use super::super::Failure;
-use crate::credential::Environment;
 use crate::credential::handed::Lines;
+use crate::credential::{Environment, SlotName};
 use crate::os;
 use crate::proxy::State;
 
@@ -39,8 +39,11 @@ pub(super) fn take(number: RawFd) -> Result<Lines, Failure> {
         })
 }
 
-/// Waits for the first line, and takes its values over.
-pub(super) fn first(lines: &mut Lines, environment: &Environment) -> Result<(), Failure> {
+/// Waits for the first line, and takes its values over. Returns the slots that it gave.
+pub(super) fn first(
+    lines: &mut Lines,
+    environment: &Environment,
+) -> Result<Vec<SlotName>, Failure> {
     let values = match lines.next_line() {
         Ok(Some(Ok(values))) => values,
         Ok(Some(Err(bad))) => return Err(Failure::usage(anyhow!(bad).context("--slots-fd"))),
@@ -55,11 +58,13 @@ pub(super) fn first(lines: &mut Lines, environment: &Environment) -> Result<(), 
             ));
         }
     };
+    let names = values.names().cloned().collect();
     environment.hand_over(values).map_err(|slot| {
         Failure::usage(anyhow!(
             "{slot} is given both on --slots-fd and in the environment"
         ))
-    })
+    })?;
+    Ok(names)
 }
 
 /// Takes over what comes later, on a thread of its own: the descriptor may be one that cannot be made non-blocking
