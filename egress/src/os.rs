@@ -358,6 +358,8 @@ pub mod landlock {
 pub fn attempts() -> impl Iterator<Item = (&'static str, io::Result<()>)> {
     let exec = libc::c_long::from(libc::PROT_EXEC);
     let anonymous = libc::c_long::from(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    let own = libc::c_long::from(std::process::id());
+    let type_in = libc::TIOCSTI as libc::c_long;
     let calls = [
         ("ptrace", libc::SYS_ptrace, [0x4206, 0, 0, 0]),
         ("process_vm_readv", libc::SYS_process_vm_readv, [0; 4]),
@@ -368,10 +370,17 @@ pub fn attempts() -> impl Iterator<Item = (&'static str, io::Result<()>)> {
         ("bpf", libc::SYS_bpf, [0; 4]),
         ("unshare", libc::SYS_unshare, [0; 4]),
         ("clone3", libc::SYS_clone3, [0; 4]),
+        ("ioctl", libc::SYS_ioctl, [-1, type_in, 0, 0]),
+        ("prlimit64", libc::SYS_prlimit64, [own, 0, 0, 0]),
+        ("setpriority", libc::SYS_setpriority, [3, 0, 0, 0]),
+        ("sched_setattr", libc::SYS_sched_setattr, [0; 4]),
+        ("ioprio_set", libc::SYS_ioprio_set, [0; 4]),
+        ("ftruncate", libc::SYS_ftruncate, [-1, 0, 0, 0]),
     ];
     calls.into_iter().map(|(name, number, [a, b, c, d])| {
         // SAFETY: none of the calls writes to this process's memory: where it takes an address or a length, it is 0. The
-        // protection of no byte is changed, no byte is mapped, and process 0 (PTRACE_SEIZE) is nobody's.
+        // protection of no byte is changed, no byte is mapped, process 0 (PTRACE_SEIZE) is nobody's, and of process limits
+        // none is given.
         let result = unsafe { libc::syscall(number, a, b, c, d, 0, 0) };
         let came = if result < 0 {
             Err(io::Error::last_os_error())

@@ -208,7 +208,7 @@ async fn row_43_who_has_taken_it_over_gets_at_nothing_else() {
     }
 }
 
-const EXPECTED: [(&str, &str); 29] = [
+const EXPECTED: [(&str, &str); 35] = [
     ("read", DENIED),
     ("write", DENIED),
     ("create", DENIED),
@@ -274,6 +274,12 @@ async fn row_43_where_the_system_refuses_a_measure_it_is_told_and_can_be_insiste
         (LANDLOCK, 95, &landlock, "not among the security modules"),
         (LANDLOCK, 1, &landlock, "a container's filter refuses"),
         (SECCOMP, 1, &["own system calls only"], "not permitted"),
+    ("ioctl", REFUSED),
+    ("prlimit64", REFUSED),
+    ("setpriority", REFUSED),
+    ("sched_setattr", REFUSED),
+    ("ioprio_set", REFUSED),
+    ("ftruncate", REFUSED),
     ];
     for (number, error, missing, reason) in cases {
         let (number, error) = (number.to_string(), error.to_string());

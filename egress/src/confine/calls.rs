@@ -25,6 +25,9 @@ pub(super) fn filters() -> Result<[BpfProgram; 2], BackendError> {
         (libc::SYS_mprotect, vec![rule(has(2, EXEC)?)?]),
         (libc::SYS_pkey_mprotect, vec![rule(has(2, EXEC)?)?]),
         (libc::SYS_prctl, undone()?),
+        // Its own limits are process 0's, and the C library asks for them so.
+        (libc::SYS_prlimit64, vec![none_of(0, &[0])?]),
+        (libc::SYS_ioctl, typed()?),
     ]);
     let mut refusals = refusing(rules, libc::EPERM)?;
     refusals.splice(0..0, none_from(FIRST_UNKNOWN, libc::ENOSYS));
@@ -72,6 +75,14 @@ fn undone() -> Result<Vec<SeccompRule>, BackendError> {
         .collect()
 }
 
+/// What types into the terminal that it was started from (CVE-2017-5226).
+fn typed() -> Result<Vec<SeccompRule>, BackendError> {
+    [libc::TIOCSTI, libc::TIOCLINUX]
+        .into_iter()
+        .map(|request| rule(equal(1, request as u32)?))
+        .collect()
+}
+
 fn rule(condition: SeccompCondition) -> Result<SeccompRule, BackendError> {
     SeccompRule::new(vec![condition])
 }
@@ -99,7 +110,9 @@ const REFUSED: &[i64] = &[
     // Other processes of the same user.
     libc::SYS_ptrace, libc::SYS_process_vm_readv, libc::SYS_process_vm_writev, libc::SYS_process_madvise,
     libc::SYS_process_mrelease, libc::SYS_kcmp, libc::SYS_pidfd_open, libc::SYS_pidfd_getfd,
-    libc::SYS_pidfd_send_signal, libc::SYS_move_pages, libc::SYS_migrate_pages,
+    libc::SYS_pidfd_send_signal, libc::SYS_move_pages, libc::SYS_migrate_pages, libc::SYS_setpriority,
+    libc::SYS_sched_setscheduler, libc::SYS_sched_setparam, libc::SYS_sched_setattr, libc::SYS_sched_setaffinity,
+    libc::SYS_ioprio_set,
     // Who it is, and what it may do.
     libc::SYS_setuid, libc::SYS_setgid, libc::SYS_setreuid, libc::SYS_setregid, libc::SYS_setresuid,
     libc::SYS_setresgid, libc::SYS_setfsuid, libc::SYS_setfsgid, libc::SYS_setgroups, libc::SYS_capset,
@@ -111,6 +124,8 @@ const REFUSED: &[i64] = &[
     libc::SYS_fchmodat, libc::SYS_fchownat, libc::SYS_fchown, libc::SYS_utimensat, libc::SYS_setxattr,
     libc::SYS_lsetxattr, libc::SYS_fsetxattr, libc::SYS_removexattr, libc::SYS_lremovexattr,
     libc::SYS_fremovexattr, libc::SYS_mknodat, libc::SYS_open_by_handle_at, libc::SYS_name_to_handle_at,
+    // Files that were open before: the log may be one. Landlock holds those that are opened later.
+    libc::SYS_truncate, libc::SYS_ftruncate, libc::SYS_fallocate,
     #[cfg(target_arch = "x86_64")] libc::SYS_chmod,
     #[cfg(target_arch = "x86_64")] libc::SYS_chown,
     #[cfg(target_arch = "x86_64")] libc::SYS_lchown,
@@ -247,6 +262,13 @@ mod tests {
             (libc::SYS_prctl, [4, 1, 0, 0], EPERM),
             (libc::SYS_prctl, [4 | high, 1, 0, 0], EPERM),
             (libc::SYS_prctl, [15, 1, 0, 0], ALLOW),
+            (libc::SYS_prlimit64, [0, 7, 0, 0], ALLOW),
+            (libc::SYS_prlimit64, [1, 7, 0, 0], EPERM),
+            // TIOCSTI, TIOCLINUX, FIONBIO.
+            (libc::SYS_ioctl, [0, 0x5412, 0, 0], EPERM),
+            (libc::SYS_ioctl, [0, 0x5412 | high, 0, 0], EPERM),
+            (libc::SYS_ioctl, [0, 0x541c, 0, 0], EPERM),
+            (libc::SYS_ioctl, [0, 0x5421, 0, 0], ALLOW),
         ] {
             let [a, b, c, d] = arguments;
             let told = verdict(call, [a, b, c, d, 0, 0]);
