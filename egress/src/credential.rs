@@ -10,7 +10,7 @@ pub mod jwt;
 mod secret;
 mod slot;
 
-pub use environment::{Environment, UPSTREAM_PROXY};
+pub use environment::{Environment, Shown, UPSTREAM_PROXY};
 pub use secret::Secret;
 pub use slot::{
     Generation, Lease, Refreshed, Slot, SlotName, Slots, Source, Unusable, check_value, time_left,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -16,7 +16,7 @@ use tokio::process::Command;
 use crate::harness::command::{self, Done};
 use crate::harness::pki::Pki;
 use crate::harness::rig::{REAL, Rig};
-use crate::harness::sidecar::{Builder, Sidecar, as_nobody};
+use crate::harness::sidecar::{Builder, EGRESS, Sidecar, as_nobody};
 use crate::harness::within;
 
 const ROUTES: &str = "\
@@ -84,6 +84,43 @@ async fn row_40_no_process_of_the_same_user_looks_into_the_sidecar() {
         let line = format!("{name} done");
         assert!(looked.stdout.lines().any(|told| told == line), "{looked:?}");
     }
+}
+
+/// It waits for its routes, and has read nothing yet.
+#[tokio::test]
+async fn row_40_it_is_closed_before_it_reads_anything() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let binary = dir.path().join("egress");
+    std::fs::copy(EGRESS, &binary).expect("a copy");
+    let everybody = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(dir.path(), everybody).expect("it is ours");
+    let mut words = if geteuid().is_root() {
+        as_nobody()
+    } else {
+        Vec::new()
+    };
+    words.push(binary.display().to_string());
+    let mut command = Command::new(&words[0]);
+    command
+        .args(&words[1..])
+        .args(["serve", "--ca-ephemeral", "--routes", "-"])
+        .args(["--listen", "127.0.0.1:0"])
+        .stdin(Stdio::piped())
+        .kill_on_drop(true);
+    let child = command.spawn().expect("it starts");
+    let own = format!("/proc/{}", child.id().expect("a process"));
+    let is_closed = || {
+        let name = std::fs::read_to_string(format!("{own}/comm")).expect("a process");
+        let environ = std::fs::metadata(format!("{own}/environ")).expect("a process");
+        // Until the program has begun, the process is another one.
+        name.trim() == "egress" && environ.uid() == 0
+    };
+    within("a closed process", async {
+        while !is_closed() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -171,7 +208,6 @@ async fn row_43_who_has_taken_it_over_gets_at_nothing_else() {
     for configure in [Builder::ordinary, |builder: Builder| builder] {
         let foreign = tempfile::tempdir().expect("a directory");
         let open = |path: &Path, mode| {
-            use std::os::unix::fs::PermissionsExt;
             let mode = std::fs::Permissions::from_mode(mode);
             std::fs::set_permissions(path, mode).expect("it is ours");
         };
@@ -238,6 +274,12 @@ const EXPECTED: [(&str, &str); 35] = [
     ("bpf", REFUSED),
     ("unshare", REFUSED),
     ("clone3", "Function not implemented (os error 38)"),
+    ("ioctl", REFUSED),
+    ("prlimit64", REFUSED),
+    ("setpriority", REFUSED),
+    ("sched_setattr", REFUSED),
+    ("ioprio_set", REFUSED),
+    ("ftruncate", REFUSED),
 ];
 
 /// EACCES, which Landlock gives.
@@ -274,12 +316,6 @@ async fn row_43_where_the_system_refuses_a_measure_it_is_told_and_can_be_insiste
         (LANDLOCK, 95, &landlock, "not among the security modules"),
         (LANDLOCK, 1, &landlock, "a container's filter refuses"),
         (SECCOMP, 1, &["own system calls only"], "not permitted"),
-    ("ioctl", REFUSED),
-    ("prlimit64", REFUSED),
-    ("setpriority", REFUSED),
-    ("sched_setattr", REFUSED),
-    ("ioprio_set", REFUSED),
-    ("ftruncate", REFUSED),
     ];
     for (number, error, missing, reason) in cases {
         let (number, error) = (number.to_string(), error.to_string());
@@ -289,6 +325,9 @@ async fn row_43_where_the_system_refuses_a_measure_it_is_told_and_can_be_insiste
         for (name, state) in states(&rig.sidecar).await {
             if missing.contains(&name.as_str()) {
                 assert!(state.starts_with("off ("), "{name}: {state}");
+                let quoted = format!("\"measure\":\"{name}\"");
+                let warned = rig.sidecar.logged(&quoted).await;
+                assert!(warned.contains("WARN"), "{warned}");
                 assert!(state.contains(reason), "{name}: {state}");
             } else {
                 assert_eq!(state, "on", "{name}");
@@ -331,9 +370,6 @@ async fn row_43_a_reload_that_would_read_elsewhere_fails_and_says_what_to_do() {
         assert!(reloaded.stderr.contains(part), "{part}: {reloaded:?}");
     }
     rig.agent.get("https://api.test/").await.assert_served();
-                let quoted = format!("\"measure\":\"{name}\"");
-                let warned = rig.sidecar.logged(&quoted).await;
-                assert!(warned.contains("WARN"), "{warned}");
     // Beside the routes file it is read, also where it came later.
     let beside = rig.sidecar.dir().join("later.pem");
     std::fs::copy(elsewhere.path(), &beside).expect("a copy");

@@ -6,6 +6,7 @@ pub mod smolvm;
 use std::process::ExitCode;
 
 use super::Failure;
+use crate::confine;
 
 /// Places where an agent can be launched.
 #[derive(Debug, clap::Subcommand)]
@@ -23,6 +24,7 @@ pub enum Launch {
 ///
 /// A [`Failure`].
 pub fn run(command: Launch) -> Result<ExitCode, Failure> {
+    confine::close_launcher();
     match command {
         Launch::Docker(args) => docker::run(*args),
         Launch::Smolvm(args) => smolvm::run(*args),

@@ -73,6 +73,7 @@ configuration) or 3 where it was not started, and 3 where its sidecar ended befo
 /// A [`Failure`].
 #[cfg(target_os = "linux")]
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
+    crate::confine::close_launcher();
     session::run(args)
 }
 

@@ -1,7 +1,7 @@
 //! `egress serve`: the sidecar, from its arguments to its end.
 //!
-//! The order matters. The slots are taken out of the environment and the process closes itself to others before it takes a
-//! secret in. It gives up all that it does not need before a second thread runs and before anything listens.
+//! The order matters. The process closes itself to others before it reads anything, and the slots are taken out of the
+//! environment. It gives up all that it does not need before a second thread runs and before anything listens.
 
 pub mod args;
 mod dns;
@@ -39,7 +39,7 @@ use crate::audit::Audit;
 use crate::config;
 use crate::confine::{self, Measure, MeasureState};
 use crate::credential::handed::Lines;
-use crate::credential::{Environment, SlotName};
+use crate::credential::{Environment, Shown, SlotName};
 use crate::os::Untaken;
 use crate::policy::Policy;
 use crate::proxy::access::Access;
@@ -52,7 +52,10 @@ use crate::proxy::{warn_of_unnamed, warn_of_waivers};
 
 /// Runs the sidecar until it is told to stop.
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
-    // Before anything is opened here, so that no number is one of our own.
+    // Before anything else, since whoever opens this process's memory before that keeps it.
+    let shown = Shown::open();
+    let closed = confine::close();
+    // Before anything is opened here that stays so, so that no number is one of our own.
     let places = args.places()?;
     let names = dns::take(&args.dns)?;
     let mut handed = args.slots_fd.map(slots::take).transpose()?;
@@ -71,9 +74,9 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let environment = Environment::take(draft.slots().chain(&token));
     let mut confinement = vec![Measure {
         name: "environment wiped",
-        state: environment.wiped(),
+        state: environment.wiped(shown),
     }];
-    confinement.extend(confine::close());
+    confinement.extend(closed);
     confine::raise_file_limit();
     let mut given = match &mut handed {
         Some(lines) => slots::first(lines, &environment)?,

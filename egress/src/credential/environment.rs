@@ -54,8 +54,8 @@ impl Environment {
 
     /// Whether the values have gone from the block that `/proc` shows. Without `/proc` nothing shows them.
     #[cfg(target_os = "linux")]
-    pub fn wiped(&self) -> MeasureState {
-        let Ok(block) = std::fs::read("/proc/self/environ").map(zeroize::Zeroizing::new) else {
+    pub fn wiped(&self, shown: Shown) -> MeasureState {
+        let Some(block) = shown.read() else {
             return MeasureState::On;
         };
         let is_held = |key: &str| key == UPSTREAM_PROXY || self.secrets.contains_key(key);
@@ -71,7 +71,7 @@ impl Environment {
 
     /// Elsewhere no file shows the block.
     #[cfg(not(target_os = "linux"))]
-    pub fn wiped(&self) -> MeasureState {
+    pub fn wiped(&self, _: Shown) -> MeasureState {
         MeasureState::Unsupported
     }
 
@@ -131,6 +131,29 @@ impl Environment {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .get(name)
+    }
+}
+
+/// The block of variables as `/proc` shows it. Once the process is closed to others, its own user cannot open it any more, and
+/// that includes itself.
+#[derive(Debug)]
+pub struct Shown(#[cfg(target_os = "linux")] Option<std::fs::File>);
+
+impl Shown {
+    /// Opens it, and reads nothing yet.
+    pub fn open() -> Self {
+        #[cfg(target_os = "linux")]
+        return Self(std::fs::File::open("/proc/self/environ").ok());
+        #[cfg(not(target_os = "linux"))]
+        return Self();
+    }
+
+    #[cfg(target_os = "linux")]
+    fn read(self) -> Option<zeroize::Zeroizing<Vec<u8>>> {
+        use std::io::Read as _;
+        let mut block = zeroize::Zeroizing::new(Vec::new());
+        self.0?.read_to_end(&mut block).ok()?;
+        Some(block)
     }
 }
 
