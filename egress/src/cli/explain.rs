@@ -234,10 +234,10 @@ mod tests {
                 Some("service=fetch"),
             ),
             (
-                &["GET", "https://api.test/v1/x?a=b&key=1"],
+                &["GET", "https://api.test/v1/x?a=b&api%5Fkey=1"],
                 "query_credential",
                 Some(2),
-                Some("a parameter that carries a credential"),
+                Some("the query has api%5Fkey, a parameter that carries a credential"),
             ),
             (
                 &["GET", "https://api.test/v1/x?%256bey=1"],

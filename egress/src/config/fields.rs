@@ -201,9 +201,12 @@ impl<'d> Field<'d> {
             Value::Scalar(scalar) if scalar.kind() == ScalarKind::Null => self
                 .empty(self.node)
                 .hint(format!("leave the key out {leave_out}")),
-            Value::Scalar(scalar) => self
+            Value::Scalar(scalar) if scalar.kind() == ScalarKind::Text => self
                 .wrong_type(self.node, "a list")
                 .hint(format!("write [{}]", scalar.text.escape_debug())),
+            Value::Scalar(_) => self
+                .wrong_type(self.node, "a list")
+                .hint(format!("write a list, or leave the key out {leave_out}")),
             Value::Map(_) => self
                 .wrong_type(self.node, "a list")
                 .hint("begin each item with `- `"),

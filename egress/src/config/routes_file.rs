@@ -185,7 +185,19 @@ impl Draft {
             .collect();
         Policy::new(rules, environment, previous, now).map_err(|faults| {
             let faults = faults.into_iter().map(|fault| match fault {
-                policy::Fault::Slot { slot, reason, .. } => self.slot_fault(&slot, &reason),
+                policy::Fault::Slot { slot, reason, .. } => {
+                    let fault = self.slot_fault(&slot, &reason);
+                    match reason {
+                        // A running process gets no more variables.
+                        Unusable::Missing if previous.is_some() => {
+                            let file = slot.file_variable();
+                            fault.hint(format!(
+                                "set {slot} or {file} in the sidecar's environment, and restart it"
+                            ))
+                        }
+                        _ => fault,
+                    }
+                }
                 policy::Fault::Tie(tie) => {
                     // The draft has looked for ties already, so this is never reached; it is told all the same.
                     let span = self.entries.iter().find(|entry| entry.line == tie.second);

@@ -16,6 +16,7 @@ use crate::credential::SlotName;
 use crate::route::host::{Host, HostPattern};
 use crate::route::passing::{Cookies, Extensions, QueryCredentials, Redact};
 use crate::route::path::{EncodedSlash, PathPattern};
+use crate::route::query::QueryHazard;
 use crate::route::target::Scheme;
 use crate::route::{Line, Rule, Tls};
 
@@ -66,8 +67,20 @@ pub(super) fn read(
     entry.settle(injection.is_some());
     if let Some(rule) = &mut entry.rule {
         rule.injection = injection;
+        check_query(&fields, rule, faults);
     }
     Some(entry)
+}
+
+/// A condition that only requests meet which the same route refuses.
+fn check_query(fields: &Fields<'_>, rule: &Rule, faults: &mut Vec<Fault>) {
+    let refused = rule.condition_hazard() == Some(QueryHazard::Credential);
+    if let Some(field) = fields.find("query").filter(|_| refused) {
+        let problem = "no request meets `query`: a parameter of it carries a credential, which the route refuses";
+        let hint =
+            "add `query_credentials: allow` where it is no credential, or remove the condition";
+        faults.push(Fault::new(field.key, problem).key(field.name).hint(hint));
+    }
 }
 
 /// The keys of a route.

@@ -23,7 +23,8 @@ pub(super) fn word<T: Copy>(
     words: &[(&'static str, T)],
     faults: &mut Vec<Fault>,
 ) -> Option<T> {
-    let text = field.text(faults)?;
+    // What YAML reads as a boolean is no better in quotes.
+    let text = field.written(field.node, faults)?;
     if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text) {
         return Some(*meaning);
     }
@@ -378,6 +379,15 @@ pub(super) fn cookies(field: Field<'_>, faults: &mut Vec<Fault>) -> Option<Cooki
             continue;
         };
         match text.parse::<CookieName>() {
+            // It may stand in a name, and means itself there; nobody who writes it means that.
+            Ok(_) if text.contains('*') => faults.push(
+                field
+                    .fault_in(
+                        item.span,
+                        format!("the cookie {} is a pattern", shown(text)),
+                    )
+                    .hint("list the names one by one; `cookies` knows names alone"),
+            ),
             Ok(name) => match names.iter().find(|(known, _)| *known == name) {
                 Some((_, first)) => faults.push(repeated(field, item.span, &shown(text), *first)),
                 None => names.push((name, item.span)),

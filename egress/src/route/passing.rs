@@ -115,11 +115,27 @@ impl Rule {
         match self.query_credentials {
             QueryCredentials::Allow => None,
             QueryCredentials::Deny => {
-                let header = self.injection.as_ref().map(|injection| &injection.header);
-                let own = header.map_or(AUTHORIZATION.as_str(), HeaderName::as_str);
-                query::hazard_of(target.path_and_query().as_str(), own)
+                query::hazard_of(target.path_and_query().as_str(), self.own_header())
             }
         }
+    }
+
+    /// The name of a target's parameter that carries a credential, for the operator.
+    pub fn query_carrier(&self, target: &Target) -> Option<String> {
+        query::carrier_in(target.path_and_query().as_str(), self.own_header())
+    }
+
+    /// What speaks against every query that meets the route's own conditions, so that it admits no request.
+    pub fn condition_hazard(&self) -> Option<QueryHazard> {
+        match self.query_credentials {
+            QueryCredentials::Allow => None,
+            QueryCredentials::Deny => query::hazard_of_conditions(&self.query, self.own_header()),
+        }
+    }
+
+    fn own_header(&self) -> &str {
+        let header = self.injection.as_ref().map(|injection| &injection.header);
+        header.map_or(AUTHORIZATION.as_str(), HeaderName::as_str)
     }
 
     /// What the route gives up of that which guards the credential that it injects, as its keys say it.

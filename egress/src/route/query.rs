@@ -40,6 +40,30 @@ pub(super) fn hazard_of(path_and_query: &str, own: &str) -> Option<QueryHazard> 
     if let Some(hazard) = query.and_then(ambiguity_of) {
         return Some(hazard);
     }
+    match search(path_and_query, own) {
+        Search::Found(_) => Some(QueryHazard::Credential),
+        Search::Nothing => None,
+        Search::TooDeep => Some(QueryHazard::DoubleEncoding),
+    }
+}
+
+/// The name of the first parameter that carries a credential, as it was sent or as it is read. Of its value nothing is told.
+pub(super) fn carrier_in(path_and_query: &str, own: &str) -> Option<String> {
+    match search(path_and_query, own) {
+        Search::Found(name) => Some(name),
+        Search::Nothing | Search::TooDeep => None,
+    }
+}
+
+enum Search {
+    Found(String),
+    Nothing,
+    /// Encoded once more than anybody looks.
+    TooDeep,
+}
+
+/// Looks for a parameter that carries a credential, in every layer of encoding.
+fn search(path_and_query: &str, own: &str) -> Search {
     let own = folded(own.as_bytes());
     let carries = |name: &[u8]| {
         // `token[]` and `token[a]` are `token` to servers that make lists and maps of parameters.
@@ -51,18 +75,35 @@ pub(super) fn hazard_of(path_and_query: &str, own: &str) -> Option<QueryHazard> 
     let mut text = Cow::Borrowed(path_and_query.as_bytes());
     for _ in 0..MOST_LAYERS {
         // What stands before the first separator is the path.
-        if parameters(&text)
+        let found = parameters(&text)
             .skip(1)
-            .any(|name| carries(name) || carries(&decoded(name)))
-        {
-            return Some(QueryHazard::Credential);
+            .find(|name| carries(name) || carries(&decoded(name)))
+            .map(|name| String::from_utf8_lossy(name).into_owned());
+        if let Some(name) = found {
+            return Search::Found(name);
         }
         match decoded(&text) {
-            Cow::Borrowed(_) => return None,
+            Cow::Borrowed(_) => return Search::Nothing,
             Cow::Owned(next) => text = Cow::Owned(next),
         }
     }
-    Some(QueryHazard::DoubleEncoding)
+    Search::TooDeep
+}
+
+/// The hazard of every query that has these parameters.
+pub(super) fn hazard_of_conditions(
+    conditions: &[(String, String)],
+    own: &str,
+) -> Option<QueryHazard> {
+    let encoded = |text: &str| -> String {
+        let bytes = text.bytes();
+        bytes.map(|byte| format!("%{byte:02x}")).collect()
+    };
+    let pairs: Vec<String> = conditions
+        .iter()
+        .map(|(name, value)| format!("{}={}", encoded(name), encoded(value)))
+        .collect();
+    hazard_of(&format!("/?{}", pairs.join("&")), own)
 }
 
 /// What keeps names from being read in one way, in the query as it was sent.
@@ -121,7 +162,7 @@ fn decoded(text: &[u8]) -> Cow<'_, [u8]> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{QueryHazard, hazard_of};
+    use super::{QueryHazard, hazard_of, hazard_of_conditions};
     use crate::route::carriers::parameters;
 
     fn hazard(query: &str) -> Option<QueryHazard> {
@@ -193,6 +234,35 @@ mod tests {
             ("%ffa=x", QueryHazard::NotUtf8),
         ] {
             assert_eq!(hazard(query), Some(expected), "{query}");
+        }
+    }
+
+    #[test]
+    fn conditions_that_no_request_can_meet_are_known() {
+        let hazard_of = |name: &str, value: &str| {
+            let conditions = [
+                ("a".to_owned(), "b".to_owned()),
+                (name.to_owned(), value.to_owned()),
+            ];
+            hazard_of_conditions(&conditions, "x-our-own")
+        };
+        for (name, value) in [
+            ("token", "a"),
+            ("Access-Token", "a"),
+            ("key", ""),
+            ("x_our_own", "a"),
+            ("next", "https://h/?token=a"),
+        ] {
+            assert_eq!(hazard_of(name, value), Some(QueryHazard::Credential));
+        }
+        for (name, value) in [
+            ("service", "git-upload-pack"),
+            ("q", "100%"),
+            ("q", "what is a token?"),
+            ("n\u{e4}me", "\u{e4}"),
+            ("page_token", "a&b"),
+        ] {
+            assert_eq!(hazard_of(name, value), None, "{name} {value}");
         }
     }
 

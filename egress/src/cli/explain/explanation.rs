@@ -10,6 +10,7 @@ use crate::proxy::headers::CREDENTIALS;
 use crate::route::host::{Host, HostPattern};
 use crate::route::passing::{Cookies, Extensions};
 use crate::route::path::PathPattern;
+use crate::route::query::QueryHazard;
 use crate::route::target::{Kind, Origin, Target};
 use crate::route::{
     AuthScheme, ConnectTo, Denial, Injection, Permit, Reason, Route, Routes, Rule, Tls,
@@ -258,10 +259,20 @@ fn failed(reason: Reason, route: &Route, target: &Target) -> String {
                 .collect();
             format!("query: it must have {}", conditions.join(" and "))
         }
+        Reason::QueryHazard(QueryHazard::Credential) => {
+            let name = rule.query_carrier(target).unwrap_or_default();
+            let name: String = name.escape_debug().take(LONGEST_NAME).collect();
+            format!(
+                "query_credentials: deny; the query has {name}, a parameter that carries a credential"
+            )
+        }
         Reason::QueryHazard(hazard) => format!("query_credentials: deny; the query has {hazard}"),
         Reason::WebSocket => "websocket: false".into(),
     }
 }
+
+/// As much of a parameter's name as is shown.
+const LONGEST_NAME: usize = 64;
 
 /// A wildcard that comes close to a host, and covers it as little as its other labels would.
 fn wildcard_miss(routes: &Routes, host: &Host) -> Option<String> {

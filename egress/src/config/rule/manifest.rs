@@ -13,7 +13,7 @@ use super::super::values;
 use super::credential::{Credential, MANIFEST};
 use super::keys::{AUTH_KEYS, MANIFEST_KEYS, PIPELOCK_KEYS};
 use super::passing::Passing;
-use super::{Entry, map_of, read_rest};
+use super::{Entry, check_query, map_of, read_rest};
 use crate::route::{AuthScheme, Rule};
 
 /// A route of a manifest, as far as it could be read. Its rule has no injection: slots are given out at rendering.
@@ -146,6 +146,9 @@ impl<'d> Given<'d> {
                 span,
             });
         entry.settle(auth.is_some());
+        if let Some(rule) = &entry.rule {
+            check_query(fields, rule, faults);
+        }
         Item {
             entry,
             auth,

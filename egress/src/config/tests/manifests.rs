@@ -92,7 +92,7 @@ const ROUTES: &[Case] = &[
     ("{host: a.test, token_ref: X}", 1, 50, "token_ref", "unknown key", "auth: {scheme: Bearer"),
     ("{host: a.test, redact: yes}", 1, 58, "redact", "must be true or false", ""),
     ("{host: a.test, cookies: [a b]}", 1, 60, "cookies", "not a cookie's name", "__cf_bm"),
-    ("{host: a.test, query_credentials: true}", 1, 69, "query_credentials", "must be text", "quotes"),
+    ("{host: a.test, query_credentials: true}", 1, 69, "query_credentials", "unknown `query_credentials` `true`", "one of deny, allow"),
     ("{host: a.test, websocket_extensions: none}", 1, 72, "websocket_extensions", "unknown", "pass, drop"),
     ("{host: a.test, auth: X}", 1, 56, "auth", "must be a map", "token_ref"),
     ("{host: a.test, auth: }", 1, 50, "auth", "no value", "token_ref"),

@@ -282,7 +282,7 @@ scheme: http
 insecure_inject: true
 websocket: false
 websocket_extensions: drop
-cookies: [__cf_bm, '1', a-b, '*']
+cookies: [__cf_bm, '1', a-b, '&a']
 query_credentials: allow
 redact: false
 encoded_slash: true

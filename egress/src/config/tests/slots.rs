@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use super::draft;
 use crate::credential::Environment;
+use crate::policy::Policy;
 
 const TWO: &str = "\
 routes:
@@ -49,6 +50,18 @@ fn each_missing_slot_is_told_once_with_its_routes() {
             ),
         ]
     );
+}
+
+#[test]
+fn a_reload_says_that_a_new_variable_takes_a_restart() {
+    let environment = Environment::from_pairs([("ONE", "x")]);
+    let old = Policy::default();
+    let draft = draft(TWO);
+    let faults = draft.into_policy(&environment, Some(&old), SystemTime::now());
+    let faults = faults.unwrap_err();
+    let hint = faults.iter().next().and_then(|fault| fault.hint.clone());
+    let expected = "set TWO or TWO_FILE in the sidecar's environment, and restart it";
+    assert_eq!(hint.as_deref(), Some(expected));
 }
 
 #[test]
