@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use egress::proxy::gate::fault::Fault;
+use egress::proxy::gate::fault::{Fault, Flood};
 use egress::proxy::gate::frames::{Frames, Free};
 use egress_fuzz::pieces;
 use libfuzzer_sys::fuzz_target;
@@ -34,12 +34,16 @@ fuzz_target!(|input: &[u8]| {
             assert_eq!(blocks, naive.blocks);
             assert_eq!(passed, PREFACE.len() + naive.free, "half a header block");
             assert!(
-                naive.control <= 1000 && naive.resets <= 200,
+                naive.control <= 1000 && naive.resets <= 200 && naive.empty <= 90,
                 "a flood that passes"
             );
         }
         Err(Fault::HeadTooLarge) => assert!(naive.longest_block > LONGEST_BLOCK),
-        Err(Fault::Flood(_)) => assert!(naive.most_control > 1000 || naive.most_resets > 200),
+        // Of what is counted here, bodies can pin no more than came.
+        Err(Fault::Flood(Flood::Scattered)) => assert!(whole.len() > 512 * 1024),
+        Err(Fault::Flood(_)) => assert!(
+            naive.most_control > 1000 || naive.most_resets > 200 || naive.empty > 90
+        ),
         Err(fault) => panic!("another fault: {fault:?}"),
     }
 });
@@ -76,6 +80,7 @@ struct Counted {
     resets: i64,
     most_control: i64,
     most_resets: i64,
+    empty: u32,
     longest_block: usize,
 }
 
@@ -90,8 +95,12 @@ fn naive(stream: &[u8]) -> Counted {
         let goes_on = kind == 9 && block.is_some();
         match (kind, length, flags & 1) {
             (1, ..) => {}
-            (0, 1.., _) => counted.control = (counted.control - 1).max(0),
+            (0, 1.., _) => {
+                let paid = i64::try_from(length / 1024).expect("a frame");
+                counted.control = (counted.control - paid).max(0);
+            }
             (0, 0, 1) => {}
+            (0, 0, _) => counted.empty += 1,
             (3, ..) => counted.resets += 1,
             _ => counted.control += 1,
         }

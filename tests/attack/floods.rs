@@ -15,6 +15,8 @@ const GET: [(&str, &[u8]); 4] = [
     (":path", b"/flood"),
 ];
 
+const POST: [(&str, &[u8]); 4] = [(":method", b"POST"), GET[1], GET[2], GET[3]];
+
 /// Sends the bytes while another agent is served, and insists on the end of the connection and the one record of it.
 async fn flood(rig: &Rig, mut http: RawHttp2, bytes: &[u8], detail: &str) {
     http.send(bytes).await;
@@ -68,20 +70,50 @@ async fn row_34_window_updates_and_empty_data_end_the_connection() {
     let updates = frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1]).repeat(3000);
     let detail = "a flood of HTTP/2 frames: WINDOW_UPDATE";
     flood(&rig, http, &updates, detail).await;
-    // Of these the library takes a hundred, so its own goodbye comes before ours.
     let mut http = RawHttp2::open(&rig.agent, "api.test").await;
     let id = http.id();
-    let post: Vec<(&str, &[u8])> = [&[(":method", &b"POST"[..])], &GET[1..]].concat();
-    let begin = frame(HEADERS, END_HEADERS, id, &block(&post));
-    http.send(&[begin, frame(DATA, 0, id, &[]).repeat(900)].concat())
-        .await;
-    http.closed().await;
-    assert!(http.goaway);
-    rig.agent
-        .get("https://api.test/other")
-        .await
-        .assert_served();
+    let bytes = [upload(id), frame(DATA, 0, id, &[]).repeat(900)].concat();
+    let detail = "a flood of HTTP/2 frames: empty DATA";
+    flood(&rig, http, &bytes, detail).await;
     assert!(rig.upstream.at("/flood").is_empty());
+}
+
+/// A piece of a body is kept with all that was read along with it, until the upstream takes it.
+#[tokio::test]
+async fn row_34_data_scattered_among_other_frames_ends_the_connection() {
+    let rig = Rig::new(ROUTES).await;
+    for other in [
+        frame(0x77, 0, 0, &[7; 4000]),
+        frame(SETTINGS, 0, 0, &[0, 4, 0, 1, 0, 0].repeat(600)),
+    ] {
+        let mut http = RawHttp2::open(&rig.agent, "api.test").await;
+        let id = http.id();
+        let pair = [frame(DATA, 0, id, b"x"), other].concat();
+        let bytes = [upload(id), pair.repeat(300)].concat();
+        let detail = "a flood of HTTP/2 frames: DATA scattered among other frames";
+        flood(&rig, http, &bytes, detail).await;
+    }
+    // Many uploads that begin at once are no flood, however long their heads are.
+    let mut http = RawHttp2::open(&rig.agent, "api.test").await;
+    let filler = "f".repeat(4000);
+    let mut ids = Vec::new();
+    for _ in 0..60 {
+        let post: Vec<_> = [&POST[..], &[("x-filler", filler.as_bytes())]].concat();
+        let id = http.begin_open(&post).await;
+        http.data(id, b"x", false).await;
+        ids.push(id);
+    }
+    for &id in &ids {
+        http.data(id, b"x", true).await;
+    }
+    for id in ids {
+        assert_eq!(http.end(id).await.status, Some(200));
+    }
+}
+
+/// The head of a request whose body follows.
+fn upload(id: u32) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS, id, &block(&POST))
 }
 
 #[tokio::test]
@@ -135,6 +167,8 @@ async fn row_34_provoked_resets_end_the_connection() {
         .await
         .assert_served();
     http.closed().await;
+    let line = rig.sidecar.logged("HTTP/2 frames: RST_STREAM").await;
+    assert!(line.contains("\"code\":\"http2_flood\""), "{line}");
     let reached = rig.upstream.at("/flood").len();
     assert!(reached <= 450, "{reached}");
     rig.agent

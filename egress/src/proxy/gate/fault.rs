@@ -130,6 +130,9 @@ pub enum Flood {
     /// CONTINUATION.
     #[error("CONTINUATION")]
     Continuation,
+    /// Pieces of a body, each between so many other bytes that to keep it is to keep those.
+    #[error("DATA scattered among other frames")]
+    Scattered,
     /// Any other type.
     #[error("other frames")]
     Other,

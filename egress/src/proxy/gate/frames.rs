@@ -146,7 +146,9 @@ impl Frames {
         now: Instant,
     ) -> Result<(), Fault> {
         self.budget.spend(head, now)?;
-        self.streams.received(head);
+        if self.streams.received(head) > MAX_PINNED {
+            return Err(Fault::Flood(Flood::Scattered));
+        }
         let is_block = matches!(head.kind, HEADERS | PUSH_PROMISE)
             || (head.kind == CONTINUATION && self.block.is_some());
         self.in_head = is_block;
@@ -166,7 +168,7 @@ impl Frames {
 /// The head of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameHead {
-    length: usize,
+    pub(super) length: usize,
     pub(super) kind: u8,
     pub(super) flags: u8,
     pub(super) stream: u32,
@@ -219,11 +221,13 @@ impl Heads {
     }
 }
 
-/// What an agent may send that brings nothing: two buckets, which time fills slowly and answers fill fast.
+/// What an agent may send that brings nothing: two buckets, which time fills slowly and answers fill fast, and
+/// one that nothing fills.
 #[derive(Debug)]
 struct Budget {
     control: u32,
     resets: u32,
+    empty: u32,
     filled: Instant,
 }
 
@@ -232,15 +236,20 @@ struct Budget {
 const CONTROL: u32 = 1000;
 const CONTROL_A_SECOND: u32 = 100;
 const CONTROL_A_FRAME: u32 = 4;
+/// Bytes of a body that pay for one: by bytes, since a byte a frame is no better than none.
+const DATA_FOR_A_FRAME: usize = 1024;
 /// Streams that end by a reset, from either side. A browser that leaves a page gives up a hundred at once.
 const RESETS: u32 = 200;
 const RESETS_A_SECOND: u32 = 20;
+/// Frames of DATA without a byte in a connection's life. h2 takes a hundred, and would say no more than that it ended.
+const EMPTY: u32 = 90;
 
 impl Budget {
     fn new(now: Instant) -> Self {
         Self {
             control: CONTROL,
             resets: RESETS,
+            empty: EMPTY,
             filled: now,
         }
     }
@@ -249,11 +258,12 @@ impl Budget {
         let flood = match head.kind {
             HEADERS => return Ok(()),
             DATA if head.length > 0 => {
-                self.control = (self.control + 1).min(CONTROL);
+                let paid = u32::try_from(head.length / DATA_FOR_A_FRAME).unwrap_or(CONTROL);
+                self.control = self.control.saturating_add(paid).min(CONTROL);
                 return Ok(());
             }
             DATA if head.flags & END_STREAM != 0 => return Ok(()),
-            DATA => Flood::EmptyData,
+            DATA => return self.empty(),
             PRIORITY => Flood::Priority,
             RST_STREAM => return self.reset(now),
             SETTINGS => Flood::Settings,
@@ -291,6 +301,14 @@ impl Budget {
         Ok(())
     }
 
+    fn empty(&mut self) -> Result<(), Fault> {
+        match self.empty.checked_sub(1) {
+            Some(left) => self.empty = left,
+            None => return Err(Fault::Flood(Flood::EmptyData)),
+        }
+        Ok(())
+    }
+
     fn fill(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.filled).as_secs();
         if passed > 0 {
@@ -305,6 +323,9 @@ impl Budget {
     }
 }
 
+/// Bytes beside their data that bodies may pin on a connection. A hundred requests at once with heads of 5 KiB stay below.
+pub(in crate::proxy) const MAX_PINNED: usize = 512 * 1024;
+
 /// `PRI * HTTP/2.0 ...` (RFC 9113, section 3.4), which hyper checks.
 const PREFACE: usize = 24;
 
@@ -316,7 +337,7 @@ const SETTINGS: u8 = 4;
 const PUSH_PROMISE: u8 = 5;
 const PING: u8 = 6;
 pub(super) const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
+pub(super) const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 pub(super) const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;

@@ -1,15 +1,32 @@
-//! Which requests on an HTTP/2 connection have no whole answer yet, by the heads of the frames of both sides.
+//! What is under way on an HTTP/2 connection, by the heads of the frames of both sides: which requests have no whole answer
+//! yet, and how much of the read buffers their waiting bodies pin.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use super::frames::{DATA, END_STREAM, FrameHead, HEADERS, RST_STREAM};
+use super::frames::{DATA, END_STREAM, FrameHead, HEADERS, RST_STREAM, WINDOW_UPDATE};
 
-/// The streams that the agent began and that are not answered to their end.
+/// The streams that the agent began and that have not ended on both sides.
+///
+/// h2 keeps a piece of a body as a slice of the buffer that it was read in, and the slice keeps all of the buffer. So a
+/// byte of DATA between other frames costs as much as those: a window of 256 KiB could pin megabytes.
 #[derive(Debug)]
 pub(super) struct Streams {
     /// `None` once there were too many at a time to keep count of.
-    open: Option<BTreeSet<u32>>,
+    open: Option<BTreeMap<u32, Stream>>,
     last: u32,
+    /// Bytes of other frames since the last DATA, which the next one pins.
+    gap: usize,
+    /// What all streams pin beside their data.
+    pinned: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Stream {
+    /// The request has not ended.
+    asks: bool,
+    /// The answer has not ended.
+    owes: bool,
+    pinned: usize,
 }
 
 /// More than hyper lets an agent have. What it refuses stays in only until the refusal is written.
@@ -18,49 +35,98 @@ const MOST: usize = 4096;
 impl Default for Streams {
     fn default() -> Self {
         Self {
-            open: Some(BTreeSet::new()),
+            open: Some(BTreeMap::new()),
             last: 0,
+            gap: 0,
+            pinned: 0,
         }
     }
 }
 
 impl Streams {
-    /// Accounts for a frame of the agent's.
-    pub(super) fn received(&mut self, head: &FrameHead) {
-        let Some(open) = &mut self.open else {
-            return;
+    /// Accounts for a frame of the agent's. How many bytes beside their data the bodies may pin now.
+    pub(super) fn received(&mut self, head: &FrameHead) -> usize {
+        let gap = match head.kind {
+            DATA if head.length > 0 => std::mem::take(&mut self.gap),
+            DATA => 0,
+            _ => {
+                self.gap = (self.gap + 9 + head.length).min(READ_BUFFER);
+                0
+            }
         };
+        let Some(open) = &mut self.open else {
+            self.pinned += gap;
+            return self.pinned;
+        };
+        let ends = head.flags & END_STREAM != 0;
         match head.kind {
             // Trailers come on a stream that there was before; the numbers of new ones grow (RFC 9113, section 5.1.1).
             HEADERS if head.stream > self.last => {
                 self.last = head.stream;
-                open.insert(head.stream);
+                let stream = Stream {
+                    asks: !ends,
+                    owes: true,
+                    pinned: 0,
+                };
+                open.insert(head.stream, stream);
             }
-            RST_STREAM => _ = open.remove(&head.stream),
+            HEADERS | DATA => {
+                if let Some(stream) = open.get_mut(&head.stream) {
+                    stream.pinned += gap;
+                    self.pinned += gap;
+                    stream.asks &= !ends;
+                }
+            }
             _ => {}
         }
-        if open.len() > MOST {
+        let is_full = open.len() > MOST;
+        self.end(head);
+        if is_full {
             self.open = None;
         }
+        self.pinned
     }
 
     /// Accounts for a frame of the sidecar's.
     pub(super) fn wrote(&mut self, head: &FrameHead) {
-        let ends = match head.kind {
-            HEADERS | DATA => head.flags & END_STREAM != 0,
-            RST_STREAM => true,
-            _ => false,
+        let stream = self
+            .open
+            .as_mut()
+            .and_then(|open| open.get_mut(&head.stream));
+        let Some(stream) = stream else {
+            return;
         };
-        if let (true, Some(open)) = (ends, &mut self.open) {
-            open.remove(&head.stream);
+        match head.kind {
+            HEADERS | DATA => stream.owes &= head.flags & END_STREAM == 0,
+            // Half a window was taken, in the order in which it came. What waits now waits within the other half, so
+            // that twice the bound is the most that there can be.
+            WINDOW_UPDATE => self.pinned -= std::mem::take(&mut stream.pinned),
+            _ => {}
+        }
+        self.end(head);
+    }
+
+    /// Forgets the frame's stream where it has ended on both sides.
+    fn end(&mut self, head: &FrameHead) {
+        let Some(open) = &mut self.open else {
+            return;
+        };
+        let has_ended = |stream: &Stream| !stream.asks && !stream.owes;
+        if head.kind == RST_STREAM || open.get(&head.stream).is_some_and(has_ended) {
+            let pinned = open.remove(&head.stream).map_or(0, |stream| stream.pinned);
+            self.pinned -= pinned;
         }
     }
 
     /// Whether nothing is owed.
     pub(super) fn all_answered(&self) -> bool {
-        self.open.as_ref().is_some_and(BTreeSet::is_empty)
+        let open = self.open.as_ref();
+        open.is_some_and(|open| open.values().all(|stream| !stream.owes))
     }
 }
+
+/// What h2 reads into at a time; a longer frame gets a buffer of its own size.
+const READ_BUFFER: usize = 8 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -79,7 +145,7 @@ mod tests {
             |streams, id| streams.wrote(&head(DATA, END_STREAM, id)),
             |streams, id| streams.wrote(&head(HEADERS, END_STREAM, id)),
             |streams, id| streams.wrote(&head(RST_STREAM, 0, id)),
-            |streams, id| streams.received(&head(RST_STREAM, 0, id)),
+            |streams, id| _ = streams.received(&head(RST_STREAM, 0, id)),
         ];
         for end in ends {
             let mut streams = Streams::default();
@@ -110,5 +176,51 @@ mod tests {
             streams.wrote(&head(RST_STREAM, 0, id));
         }
         assert!(!streams.all_answered());
+    }
+
+    fn sized(length: u32, kind: u8, stream: u32) -> FrameHead {
+        let [_, a, b, c] = length.to_be_bytes();
+        let bytes = [
+            a,
+            b,
+            c,
+            kind,
+            0,
+            0,
+            0,
+            0,
+            u8::try_from(stream).expect("few"),
+        ];
+        Heads::default().next(&mut &bytes[..]).expect("a head")
+    }
+
+    #[test]
+    fn data_pins_what_came_before_it_until_its_stream_ends_or_it_is_taken() {
+        let ends: [fn(&mut Streams); 4] = [
+            |streams| _ = streams.received(&head(RST_STREAM, 0, 1)),
+            |streams| streams.wrote(&head(RST_STREAM, 0, 1)),
+            |streams| streams.wrote(&head(WINDOW_UPDATE, 0, 1)),
+            |streams| {
+                streams.wrote(&head(DATA, END_STREAM, 1));
+                // The upload outlives its answer.
+                assert!(streams.pinned > 0 && streams.all_answered());
+                streams.received(&head(DATA, END_STREAM, 1));
+            },
+        ];
+        for end in ends {
+            let mut streams = Streams::default();
+            streams.received(&head(HEADERS, 0, 1));
+            streams.received(&sized(1000, 0x77, 0));
+            assert_eq!(streams.received(&sized(1, DATA, 1)), 9 + 1009);
+            assert_eq!(streams.received(&sized(16_384, DATA, 1)), 9 + 1009);
+            streams.received(&sized(1 << 20, 0x77, 0));
+            assert_eq!(streams.received(&sized(1, DATA, 1)), 9 + 1009 + READ_BUFFER);
+            end(&mut streams);
+            assert_eq!(streams.pinned, 0);
+        }
+        // Nobody keeps what belongs to no stream.
+        let mut streams = Streams::default();
+        streams.received(&sized(1000, 0x77, 0));
+        assert_eq!(streams.received(&sized(1, DATA, 1)), 0);
     }
 }

@@ -62,7 +62,7 @@ fn each_kind_of_frame_that_brings_nothing_has_an_end() {
             Flood::WindowUpdate,
         ),
         (frame(CONTINUATION, 0, &[]), 1000, Flood::Continuation),
-        (frame(DATA, 0, &[]), 1000, Flood::EmptyData),
+        (frame(DATA, 0, &[]), 90, Flood::EmptyData),
         (frame(0x77, 0, &[0; 100]), 1000, Flood::Other),
         (frame(RST_STREAM, 0, &[0; 4]), 200, Flood::Reset),
     ] {
@@ -83,6 +83,50 @@ fn requests_and_data_are_never_too_many() {
         for _ in 0..5000 {
             assert_eq!(frames.advance(&kind, now).unwrap().looked_at, kind.len());
         }
+    }
+}
+
+#[test]
+fn bodies_pay_by_their_bytes() {
+    let now = Instant::now();
+    let mut frames = begun(now);
+    let ping = frame(PING, 0, &[0; 8]);
+    until_refused(&mut frames, &ping, now);
+    for _ in 0..100 {
+        frames.advance(&frame(DATA, 0, b"x"), now).unwrap();
+    }
+    assert_eq!(until_refused(&mut frames, &ping, now).0, 0);
+    frames.advance(&frame(DATA, 0, &[0; 16_384]), now).unwrap();
+    assert_eq!(until_refused(&mut frames, &ping, now).0, 16);
+}
+
+#[test]
+fn a_body_that_is_scattered_among_other_frames_has_an_end() {
+    let now = Instant::now();
+    for (other, most) in [
+        (frame(0x77, 0, &[0; 4000]), 130),
+        (frame(SETTINGS, 0, &[0; 4002]), 130),
+        (frame(HEADERS, END_HEADERS, &[0; 16_000]), 64),
+    ] {
+        let mut frames = begun(now);
+        frames
+            .advance(&frame(HEADERS, END_HEADERS, b"abc"), now)
+            .unwrap();
+        let pair = [other, frame(DATA, 0, &[0; 300])].concat();
+        let taken = (0..1000).find(|_| {
+            let mut rest = pair.as_slice();
+            loop {
+                match frames.advance(rest, now) {
+                    Err(fault) => {
+                        assert_eq!(fault, Fault::Flood(Flood::Scattered));
+                        return true;
+                    }
+                    Ok(seen) if seen.looked_at == rest.len() => return false,
+                    Ok(seen) => rest = &rest[seen.looked_at..],
+                }
+            }
+        });
+        assert_eq!(taken, Some(most));
     }
 }
 
