@@ -234,6 +234,14 @@ pub struct Route {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RouteId(u64);
 
+#[cfg(test)]
+impl RouteId {
+    /// One that no route has.
+    pub(crate) fn of_a_test(number: u64) -> Self {
+        Self(u64::MAX - number)
+    }
+}
+
 /// A line of the routes file, counted from 1.
 pub type Line = u32;
 

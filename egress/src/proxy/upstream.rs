@@ -3,6 +3,7 @@
 //! Both demand a [`Permit`], so a request that no route decided on cannot be sent: it does not compile.
 
 mod dial;
+mod lookups;
 mod pool;
 mod prompt;
 mod tls;

@@ -4,7 +4,6 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -15,20 +14,20 @@ use http::{Method, Request};
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, lookup_host};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::client::TlsStream;
 use zeroize::Zeroizing;
 
 use super::OwnListeners;
+use super::lookups::Lookups;
 use super::prompt::Prompt;
 use crate::addr;
 use crate::credential::Secret;
 use crate::proxy::limits::Limits;
 use crate::proxy::reject::{Cause, Reject};
 use crate::route::target::{Origin, Scheme};
-use crate::route::{ConnectTo, Permit};
+use crate::route::{ConnectTo, Permit, RouteId};
 
 /// A connection to an upstream: plain, or TLS.
 pub type Stream = tokio_util::either::Either<Prompt, TlsStream<Prompt>>;
@@ -38,12 +37,10 @@ pub type Stream = tokio_util::either::Either<Prompt, TlsStream<Prompt>>;
 pub struct Dialer {
     proxy: Option<ProxyUrl>,
     own: OwnListeners,
-    lookups: Arc<Semaphore>,
+    lookups: Lookups,
     limits: Limits,
 }
 
-/// getaddrinfo runs on the blocking pool; a resolver that hangs must not fill it.
-const LOOKUPS_AT_ONCE: usize = 64;
 /// RFC 8305, section 5: the pause before the next address is tried beside the ones under way.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
@@ -53,7 +50,7 @@ impl Dialer {
         Self {
             proxy,
             own,
-            lookups: Arc::new(Semaphore::new(LOOKUPS_AT_ONCE)),
+            lookups: Lookups::new(),
             limits,
         }
     }
@@ -85,7 +82,9 @@ impl Dialer {
             Some(ConnectTo::Name(host, port)) => (host, *port),
             None => (&origin.host, origin.port),
         };
-        let answers = self.lookup(&host.to_string(), port).await?;
+        let answers = self
+            .lookup(permit.route().id, &host.to_string(), port)
+            .await?;
         let ips: Vec<IpAddr> = answers.iter().map(SocketAddr::ip).collect();
         addr::screen(&ips, &rule.ssrf_ip_allowlist).map_err(|(ip, class)| {
             Reject::new(Cause::Address(class))
@@ -94,14 +93,18 @@ impl Dialer {
         Ok(answers)
     }
 
-    async fn lookup(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Reject> {
+    async fn lookup(
+        &self,
+        route: RouteId,
+        host: &str,
+        port: u16,
+    ) -> Result<Vec<SocketAddr>, Reject> {
         let unresolved = |error: io::Error| Reject::new(Cause::Unresolved).because(error);
         let turn = self
             .lookups
-            .clone()
-            .acquire_owned()
+            .turn(route)
             .await
-            .map_err(|_| Reject::new(Cause::Stopping))?;
+            .ok_or_else(|| Reject::new(Cause::Stopping))?;
         let name = format!("{host}:{port}");
         // A task of its own keeps the turn for as long as the look-up blocks its thread, also after its caller gave up.
         let looking = tokio::spawn(async move {
@@ -173,7 +176,11 @@ impl Dialer {
         };
         // The operator named the proxy, so its address is not screened.
         let addresses = self
-            .lookup(&proxy.origin.host.to_string(), proxy.origin.port)
+            .lookup(
+                permit.route().id,
+                &proxy.origin.host.to_string(),
+                proxy.origin.port,
+            )
             .await?;
         let stream = self.connect_any(&addresses).await?;
         let (mut sender, connection) = self
