@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::Method;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
@@ -112,30 +112,9 @@ impl Server {
             }
             let server = self.clone();
             tokio::spawn(async move {
-                _ = server.stream(stream, peer.ip()).await;
+                _ = messages(stream, |message| server.answer(message, peer.ip())).await;
                 drop(permit);
             });
-        }
-    }
-
-    /// Messages behind their lengths (RFC 1035, section 4.2.2), one after the other.
-    async fn stream(&self, mut stream: TcpStream, peer: IpAddr) -> io::Result<()> {
-        let mut buffer = [0; LONGEST_QUERY];
-        loop {
-            let read = async {
-                let length = usize::from(stream.read_u16().await?);
-                let message = buffer.get_mut(..length).ok_or(io::ErrorKind::InvalidData)?;
-                stream.read_exact(message).await?;
-                Ok::<_, io::Error>(self.answer(message, peer))
-            };
-            let Some(answer) = timeout(STREAM_IDLE, read).await?? else {
-                return Ok(());
-            };
-            let bytes = answer.as_ref();
-            let mut whole = Vec::with_capacity(bytes.len() + 2);
-            whole.extend(u16::try_from(bytes.len()).unwrap_or_default().to_be_bytes());
-            whole.extend(bytes);
-            timeout(STREAM_IDLE, stream.write_all(&whole)).await??;
         }
     }
 
@@ -175,15 +154,76 @@ impl Server {
     }
 }
 
+/// Answers messages behind their lengths (RFC 1035, section 4.2.2), one after the other.
+async fn messages<S, A>(stream: S, answer: impl Fn(&[u8]) -> Option<A>) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    A: AsRef<[u8]>,
+{
+    timeout(STREAM_LIFE, endless(stream, answer)).await?
+}
+
+async fn endless<S, A>(mut stream: S, answer: impl Fn(&[u8]) -> Option<A>) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    A: AsRef<[u8]>,
+{
+    let mut buffer = [0; LONGEST_QUERY];
+    loop {
+        let read = async {
+            let length = usize::from(stream.read_u16().await?);
+            let message = buffer.get_mut(..length).ok_or(io::ErrorKind::InvalidData)?;
+            stream.read_exact(message).await?;
+            Ok::<_, io::Error>(answer(message))
+        };
+        let Some(answer) = timeout(STREAM_IDLE, read).await?? else {
+            return Ok(());
+        };
+        let bytes = answer.as_ref();
+        let mut whole = Vec::with_capacity(bytes.len() + 2);
+        whole.extend(u16::try_from(bytes.len()).unwrap_or_default().to_be_bytes());
+        whole.extend(bytes);
+        timeout(STREAM_IDLE, stream.write_all(&whole)).await??;
+    }
+}
+
 /// A query is a header, a name of 255 bytes at the most, and an OPT record with a few options.
 const LONGEST_QUERY: usize = 4096;
 /// Streams at once.
 const STREAMS: usize = 64;
 /// For the next whole query on a stream, and for an answer to be taken.
 const STREAM_IDLE: Duration = Duration::from_secs(10);
+/// For all of a stream: who asks now and then would keep others out for as long as they like.
+const STREAM_LIFE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Who reaches a loopback address is on this machine already.
 fn is_guarded(address: io::Result<SocketAddr>) -> bool {
     address.map_or(true, |address| !address.ip().to_canonical().is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::time::{Duration, Instant, sleep};
+
+    use super::{STREAM_LIFE, messages};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_on_which_somebody_asks_now_and_then_ends() {
+        let (mut client, server) = duplex(4096);
+        let begun = Instant::now();
+        let asking = async {
+            let mut answer = [0; 4];
+            while client.write_all(&[0, 2, 7, 7]).await.is_ok()
+                && client.read_exact(&mut answer).await.is_ok()
+            {
+                assert!(begun.elapsed() <= STREAM_LIFE, "it goes on");
+                sleep(Duration::from_secs(6)).await;
+            }
+        };
+        let answering = messages(server, |message| Some(message.to_vec()));
+        let ended = tokio::join!(answering, asking).0;
+        assert!(ended.is_err());
+    }
 }
