@@ -18,7 +18,8 @@ use crate::audit::Client;
 pub struct Clients {
     shares: Mutex<HashMap<Place, Arc<Share>>>,
     all: Arc<All>,
-    quota: Mutex<Quota>,
+    turned_away: Mutex<Quota>,
+    outside: Mutex<Quota>,
 }
 
 /// What counts as one client. Who has an IPv6 address most often has a network of 2^64 of them.
@@ -54,7 +55,8 @@ impl Clients {
                 requests: Arc::new(Semaphore::new(limits.requests)),
                 http2: Arc::new(Semaphore::new(limits.http2)),
             }),
-            quota: Mutex::new(Quota::new(Instant::now())),
+            turned_away: Mutex::new(Quota::new(Instant::now())),
+            outside: Mutex::new(Quota::new(Instant::now())),
         }
     }
 
@@ -83,13 +85,23 @@ impl Clients {
 
     /// Says that a client was turned away, unless that was said too often of late.
     pub(super) fn turned_away(&self, client: &Client) {
-        let mut quota = self.quota.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(left_out) = quota.take(Instant::now()) {
+        if let Some(left_out) = take(&self.turned_away) {
             tracing::warn!(
                 %client,
                 most = self.all.limits.per_client,
                 left_out,
                 "a client has as many connections as --max-per-client allows; a further one was closed"
+            );
+        }
+    }
+
+    /// Says that a client from no admitted network was turned away, unless that was said too often of late.
+    pub(super) fn came_from_outside(&self, client: &Client) {
+        if let Some(left_out) = take(&self.outside) {
+            tracing::warn!(
+                %client,
+                left_out,
+                "a client outside --allow-client was turned away"
             );
         }
     }
@@ -106,6 +118,11 @@ impl Place {
             Client::Local => Self::Local,
         }
     }
+}
+
+fn take(quota: &Mutex<Quota>) -> Option<u64> {
+    let mut quota = quota.lock().unwrap_or_else(PoisonError::into_inner);
+    quota.take(Instant::now())
 }
 
 /// A connection of a client, which ends with it.

@@ -196,7 +196,7 @@ async fn serve_client(
         && is_guarded
         && !state.access.admits(peer)
     {
-        tracing::warn!(client = %peer, "a client outside --allow-client was turned away");
+        state.clients.came_from_outside(&client);
         return;
     }
     counters.open_connections.fetch_add(1, Ordering::Relaxed);
