@@ -6,8 +6,9 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::BodyExt;
 use http_body_util::channel::Channel;
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
 
 use crate::harness::agent::{exchange, read_until};
 use crate::harness::command;
@@ -39,12 +40,24 @@ async fn ended(stream: &mut TcpStream) -> Vec<u8> {
     rest
 }
 
-/// A connection from another address of this machine: to the sidecar another client.
+/// A connection from another address of this machine.
 async fn from(address: &str, to: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     let from = format!("{address}:0").parse().expect("an address");
     socket.bind(from).expect("an address of loopback");
     socket.connect(to).await.expect("the sidecar listens")
+}
+
+/// Has the sidecar listen on a Unix socket too: who comes by it is another client than who comes by loopback.
+fn also_local(dir: &TempDir) -> String {
+    format!("--listen=unix:{}", dir.path().join("egress.sock").display())
+}
+
+async fn local(dir: &TempDir) -> UnixStream {
+    let path = dir.path().join("egress.sock");
+    UnixStream::connect(path)
+        .await
+        .expect("the sidecar listens")
 }
 
 async fn counter(rig: &Rig, name: &str) -> u64 {
@@ -250,13 +263,17 @@ async fn row_35_at_the_cap_of_connections_clients_wait() {
 
 #[tokio::test]
 async fn row_35_a_client_at_its_cap_is_closed_at_once_and_another_is_served() {
-    let rig = rig(&["--max-per-client=2"]).await;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let rig = rig(&["--max-per-client=2", &also_local(&dir)]).await;
     let held = [rig.agent.raw().await, rig.agent.raw().await];
     counted(&rig, "open_connections", 2).await;
     for _ in 0..60 {
         assert!(ended(&mut rig.agent.raw().await).await.is_empty());
     }
-    assert_eq!(counter(&rig, "turned_away").await, 60);
+    // Whoever is on this machine has all of its addresses.
+    let mut same = from("127.0.0.2", rig.sidecar.addr()).await;
+    assert!(ended(&mut same).await.is_empty());
+    assert_eq!(counter(&rig, "turned_away").await, 61);
     let lines = rig.sidecar.logged_times("--max-per-client", 20).await;
     assert!(
         lines[0].contains("\"client\":\"127.0.0.1\""),
@@ -265,7 +282,7 @@ async fn row_35_a_client_at_its_cap_is_closed_at_once_and_another_is_served() {
     );
     // 20 at once, and one for each second that the test took.
     assert!(lines.len() < 50, "{}", lines.len());
-    let mut other = from("127.0.0.2", rig.sidecar.addr()).await;
+    let mut other = local(&dir).await;
     let request = b"CONNECT api.test:443 HTTP/1.1\r\nHost: api.test:443\r\n\r\n";
     other.write_all(request).await.expect("a reader");
     let answer = read_until(&mut other, "\r\n\r\n").await;
@@ -310,7 +327,9 @@ fn get(path: &'static str) -> Vec<(&'static str, &'static [u8])> {
 
 #[tokio::test]
 async fn row_35_requests_of_a_client_beyond_its_cap_are_answered_503_and_another_is_served() {
-    let (rig, go) = waiting_world(&["--max-per-client=3", "--max-requests=4"]).await;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let arguments = ["--max-per-client=3", "--max-requests=4", &also_local(&dir)];
+    let (rig, go) = waiting_world(&arguments).await;
     let mut http = RawHttp2::open(&rig.agent, "api.test").await;
     let mut under_way = Vec::new();
     for _ in 0..3 {
@@ -326,7 +345,7 @@ async fn row_35_requests_of_a_client_beyond_its_cap_are_answered_503_and_another
         "{refused:?}"
     );
     rig.sidecar.logged("\"code\":\"too_many_requests\"").await;
-    let mut other = from("127.0.0.2", rig.sidecar.addr()).await;
+    let mut other = local(&dir).await;
     let request = b"GET http://api.test/ HTTP/1.1\r\nHost: api.test\r\nConnection: close\r\n\r\n";
     let answer = exchange(&mut other, request).await;
     let answer = String::from_utf8_lossy(&answer);

@@ -22,10 +22,13 @@ pub struct Clients {
     outside: Mutex<Quota>,
 }
 
-/// What counts as one client. Who has an IPv6 address most often has a network of 2^64 of them.
+/// What counts as one client. Who has an IPv6 address most often has a network of 2^64 of them, and who is on this machine
+/// has all of loopback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Place {
     Address(IpAddr),
+    Loopback,
+    /// Of a Unix socket.
     Local,
 }
 
@@ -110,6 +113,7 @@ impl Clients {
 impl Place {
     fn of(client: &Client) -> Self {
         match client {
+            Client::Address(address) if address.is_loopback() => Self::Loopback,
             Client::Address(IpAddr::V6(address)) => {
                 let network = address.to_bits() & !u128::from(u64::MAX);
                 Self::Address(Ipv6Addr::from_bits(network).into())
@@ -202,6 +206,16 @@ mod tests {
         let _held = clients.enter(&client("2001:db8::1")).unwrap();
         assert!(clients.enter(&client("2001:db8::ffff:1")).is_none());
         assert!(clients.enter(&client("2001:db8:0:1::1")).is_some());
+    }
+
+    #[test]
+    fn the_addresses_of_loopback_are_one_client() {
+        let clients = clients(1, 9);
+        let _held = clients.enter(&client("127.0.0.1")).unwrap();
+        assert!(clients.enter(&client("127.9.8.7")).is_none());
+        assert!(clients.enter(&client("::1")).is_none());
+        assert!(clients.enter(&client("128.0.0.1")).is_some());
+        assert!(clients.enter(&Client::Local).is_some());
     }
 
     #[test]
