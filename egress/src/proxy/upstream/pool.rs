@@ -80,6 +80,9 @@ impl Drop for Stream {
     }
 }
 
+/// How many keys there may be before those without a connection are forgotten. An agent makes one with each host under a
+/// wildcard, whether it exists or not.
+const MAX_PLACES: usize = 2048;
 /// How many idle HTTP/1.1 connections a key keeps.
 const MAX_WAITING: usize = 128;
 
@@ -128,6 +131,9 @@ impl Pool {
         if let Some(place) = places.get(key) {
             return Home(Arc::downgrade(place));
         }
+        if places.len() >= MAX_PLACES {
+            places.retain(|_, place| place.is_needed());
+        }
         let place = places
             .entry(key.clone())
             .or_insert_with(|| Arc::new(Place::new(self.room.clone())));
@@ -148,10 +154,7 @@ impl Pool {
             });
             lock(&place.shared)
                 .retain_mut(|shared| !shared.sender.is_closed() && !shared.idle_for(self.idle));
-            // A weak reference is an exchange under way, whose connection is to come back here.
-            !(lock(&place.waiting).is_empty()
-                && lock(&place.shared).is_empty()
-                && Arc::weak_count(place) == 0)
+            place.is_needed()
         });
     }
 }
@@ -184,6 +187,14 @@ impl Place {
             speaks_h2: AtomicBool::new(false),
             dialling: Arc::default(),
         }
+    }
+
+    /// Whether there are connections, or will be: a weak reference is an exchange under way, whose connection is to come
+    /// back here.
+    fn is_needed(self: &Arc<Self>) -> bool {
+        Arc::weak_count(self) > 0
+            || !lock(&self.waiting).is_empty()
+            || !lock(&self.shared).is_empty()
     }
 
     fn shared(&self) -> Option<Connection> {
@@ -287,4 +298,32 @@ impl Checkin {
 /// Nothing that holds these locks can panic half-way through a change.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Key, MAX_PLACES, Pool, lock};
+    use crate::policy::Lasting;
+    use crate::route::RouteId;
+    use crate::route::target::{Origin, Scheme};
+
+    #[test]
+    fn keys_without_a_connection_are_forgotten_but_not_those_of_exchanges_under_way() {
+        let pool = Pool::new(Duration::from_secs(60), 8);
+        let key = |number: usize| Key {
+            lasting: Lasting {
+                route: RouteId::of_a_test(0),
+                generation: None,
+            },
+            origin: Origin::parse(Scheme::Http, &format!("h{number}.test:80")).expect("an origin"),
+        };
+        let under_way = [pool.home(&key(0)), pool.home(&key(1))];
+        for number in 2..5 * MAX_PLACES {
+            drop(pool.home(&key(number)));
+            assert!(lock(&pool.places).len() <= MAX_PLACES);
+        }
+        assert!(under_way.iter().all(|home| home.0.upgrade().is_some()));
+    }
 }
