@@ -25,6 +25,7 @@ mod pooling;
 mod reflection;
 mod reload;
 mod secrets;
+mod sharing;
 mod slots;
 mod stalls;
 mod upgrades;

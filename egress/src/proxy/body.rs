@@ -20,7 +20,7 @@ use super::clients::Turn;
 use super::gate::fault::Fault;
 use super::redact::pause::Pause;
 use super::redact::rewriter::Rewriter;
-use super::upstream::Checkin;
+use super::upstream::{Checkin, SharedStream};
 use crate::audit::Record;
 
 /// An error of a body. It ends the exchange, and goes to the log.
@@ -36,6 +36,7 @@ pub struct Upload {
     stall: Stall,
     /// An upload can outlive its answer.
     _turn: Arc<Turn>,
+    stream: Option<SharedStream>,
 }
 
 impl Upload {
@@ -54,7 +55,13 @@ impl Upload {
             fault: Arc::default(),
             stall: Stall::new(patience),
             _turn: turn,
+            stream: None,
         }
+    }
+
+    /// Keeps a stream's share of an upstream connection for as long as the body goes on.
+    pub(super) fn occupy(&mut self, stream: SharedStream) {
+        self.stream = Some(stream);
     }
 
     /// The counter of its bytes.

@@ -92,6 +92,8 @@ const UPSTREAM_CONNECTION_WINDOW: u32 = (MAX_UPSTREAM_STREAMS as u32 + 1) * UPST
 /// How many streams an upstream's connection carries before another one is opened: what RFC 9113, section 6.5.2, recommends
 /// servers to allow at the least.
 pub(super) const MAX_UPSTREAM_STREAMS: usize = 100;
+/// The same before the upstream has said what it allows, which it does in the first bytes that it sends.
+const FIRST_UPSTREAM_STREAMS: usize = 10;
 /// What HTTP/2 keeps of a stream's outgoing bytes before it asks for no more.
 const SEND_BUFFER: usize = 64 * 1024;
 /// A dead HTTP/2 connection to an upstream is noticed within these two while streams are open on it.
@@ -122,6 +124,7 @@ impl Limits {
             .timer(TokioTimer::new())
             .initial_stream_window_size(UPSTREAM_STREAM_WINDOW)
             .initial_connection_window_size(UPSTREAM_CONNECTION_WINDOW)
+            .initial_max_send_streams(FIRST_UPSTREAM_STREAMS)
             .max_send_buf_size(SEND_BUFFER)
             .max_header_list_size(self.header_list())
             .max_pending_accept_reset_streams(UNSEEN_RESETS)

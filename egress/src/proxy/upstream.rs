@@ -6,6 +6,7 @@ mod dial;
 mod lookups;
 mod pool;
 mod prompt;
+mod shared;
 mod tls;
 
 use std::net::SocketAddr;
@@ -24,10 +25,12 @@ use tokio_rustls::client::TlsStream;
 
 pub use self::dial::{Dialer, ProxyUrl, Stream};
 pub use self::pool::{Checkin, Pool};
+pub use self::shared::Stream as SharedStream;
 pub use self::tls::{Roots, TlsClients, TlsFault};
 
 use self::pool::{Connection, Home, Key};
 use self::prompt::Prompt;
+use self::shared::Shared;
 use self::tls::Alpn;
 use super::body::Upload;
 use super::limits::Limits;
@@ -257,8 +260,7 @@ impl Upstream {
                     .at(permit.target().origin())
                     .because(error)
             })?;
-        tokio::spawn(connection);
-        Ok(Connection::h2(sender))
+        Ok(Connection::h2(Shared::start(sender, connection)))
     }
 }
 

@@ -6,17 +6,17 @@
 //! request is written ends it ([`Prompt`](super::prompt::Prompt)).
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::client::conn::{TrySendError, http1};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::super::body::Upload;
-use super::super::limits::MAX_UPSTREAM_STREAMS;
+use super::shared::{Shared, Stream};
 use crate::policy::Lasting;
 use crate::route::target::Origin;
 
@@ -54,30 +54,11 @@ struct Waiting {
     _kept: OwnedSemaphorePermit,
 }
 
-/// An HTTP/2 connection and the streams on it.
-#[derive(Clone, Debug)]
-pub(super) struct Shared {
-    sender: http2::SendRequest<Upload>,
-    streams: Arc<AtomicUsize>,
-    since: Instant,
-    kept: Option<Arc<OwnedSemaphorePermit>>,
-}
-
 /// A connection that is ready for one request.
 #[derive(Debug)]
 pub(super) enum Connection {
     H1(http1::SendRequest<Upload>),
     H2(Shared, Stream),
-}
-
-/// One stream's share of an HTTP/2 connection.
-#[derive(Debug)]
-pub(super) struct Stream(Arc<AtomicUsize>);
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// How many keys there may be before those without a connection are forgotten. An agent makes one with each host under a
@@ -202,36 +183,18 @@ impl Place {
         all.retain(|shared| !shared.sender.is_closed());
         let free = all
             .iter_mut()
-            .find(|shared| shared.streams.load(Ordering::Relaxed) < MAX_UPSTREAM_STREAMS)?;
-        free.since = Instant::now();
-        Some(free.clone().stream())
-    }
-}
-
-impl Shared {
-    fn stream(self) -> Connection {
-        self.streams.fetch_add(1, Ordering::Relaxed);
-        let stream = Stream(self.streams.clone());
-        Connection::H2(self, stream)
-    }
-
-    fn idle_for(&mut self, idle: Duration) -> bool {
-        if self.streams.load(Ordering::Relaxed) > 0 {
-            self.since = Instant::now();
-        }
-        self.since.elapsed() >= idle
+            .filter_map(|shared| Some((shared.open()?, shared)));
+        let (_, emptiest) = free.min_by_key(|(open, _)| *open)?;
+        emptiest.touch();
+        Some(Connection::h2(emptiest.clone()))
     }
 }
 
 impl Connection {
-    pub(super) fn h2(sender: http2::SendRequest<Upload>) -> Self {
-        Shared {
-            sender,
-            streams: Arc::default(),
-            since: Instant::now(),
-            kept: None,
-        }
-        .stream()
+    /// One more stream of a shared connection.
+    pub(super) fn h2(shared: Shared) -> Self {
+        let stream = shared.stream();
+        Self::H2(shared, stream)
     }
 
     pub(super) fn speaks_h2(&self) -> bool {
@@ -248,11 +211,14 @@ impl Connection {
 
     pub(super) async fn try_send(
         &mut self,
-        request: Request<Upload>,
+        mut request: Request<Upload>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
         match self {
             Self::H1(sender) => sender.try_send_request(request).await,
-            Self::H2(shared, _) => shared.sender.try_send_request(request).await,
+            Self::H2(shared, stream) => {
+                request.body_mut().occupy(stream.clone());
+                shared.sender.try_send_request(request).await
+            }
         }
     }
 }
