@@ -286,6 +286,17 @@ pub struct Rule {
     pub description: Option<String>,
 }
 
+impl Rule {
+    /// Whether it matters which requests reach the upstream: not all that there can be are admitted, or a credential goes
+    /// with them.
+    pub fn decides(&self) -> bool {
+        self.paths.is_some()
+            || self.methods.is_some()
+            || !self.query.is_empty()
+            || self.injection.is_some()
+    }
+}
+
 /// What happens in a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Tls {

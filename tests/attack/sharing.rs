@@ -1,15 +1,92 @@
-//! Connections to an upstream that requests of many agents share (threat model, row 63): nobody
-//! takes the others' turn.
+//! Connections to an upstream that requests of many agents share (threat model, rows 22 and 63): nobody's request becomes
+//! part of another's, and nobody takes the others' turn.
 
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
+use tokio_util::either::Either;
 
-use crate::harness::agent::Agent;
+use crate::harness::agent::{Agent, exchange};
 use crate::harness::pki::Pki;
 use crate::harness::raw_http2::{END_HEADERS, END_STREAM, HEADERS, RawHttp2, SETTINGS, frame};
-use crate::harness::scripted::{Scripted, say};
+use crate::harness::scripted::{Scripted, Wire, request, say};
 use crate::harness::sidecar::Sidecar;
 use crate::harness::within;
+
+/// A body that begins as a request does, and takes the head of the next one for the value of a field.
+const BODY: &str = "GET /admin HTTP/1.1\r\nX: ";
+
+/// An upstream that answers every head at once takes a body for the next request ("CL.0").
+#[tokio::test]
+async fn row_22_a_body_that_the_upstream_does_not_read_takes_no_other_request_along() {
+    for (rules, reaches) in [
+        // Here every path is admitted, and no credential comes along.
+        ("", true),
+        ("path_allowlist: [/ok/], ", false),
+        ("methods: [POST, GET], ", false),
+        (
+            "auth_scheme: Bearer, token_env: EGRESS_TOKEN_0, insecure_inject: true, ",
+            false,
+        ),
+    ] {
+        let (heard, mut heads) = mpsc::unbounded_channel();
+        let upstream = Scripted::start(None, move |_, mut wire: Wire| {
+            let heard = heard.clone();
+            async move {
+                while let Some(head) = request(&mut wire).await {
+                    if head.starts_with("POST ") {
+                        arrival(&wire, BODY.len()).await;
+                    }
+                    _ = heard.send(head);
+                    say(
+                        &mut wire,
+                        "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine",
+                    )
+                    .await;
+                }
+            }
+        })
+        .await;
+        let routes = format!(
+            "routes: [{{host: c.a.test, scheme: http, port: 80, {rules}connect_to: {}}}]\n",
+            upstream.addr()
+        );
+        let sidecar = Sidecar::with_routes(&Pki::new(), routes)
+            .slot("EGRESS_TOKEN_0", "the-real-one")
+            .start()
+            .await;
+        let agent = Agent::of(&sidecar);
+        let length = BODY.len();
+        for (line, rest) in [
+            (
+                "POST http://c.a.test/ok/1",
+                format!("Content-Length: {length}\r\n\r\n{BODY}"),
+            ),
+            ("GET http://c.a.test/ok/2", "\r\n".to_owned()),
+        ] {
+            let head = format!("{line} HTTP/1.1\r\nHost: c.a.test\r\nConnection: close\r\n{rest}");
+            let answer = exchange(&mut agent.raw().await, head.as_bytes()).await;
+            assert!(answer.ends_with(b"fine"), "{rules}: {line}");
+        }
+        let heads: Vec<String> = std::iter::from_fn(|| heads.try_recv().ok()).collect();
+        assert_eq!(heads.len(), 2, "{rules}: {heads:?}");
+        let admin = heads.iter().any(|head| head.starts_with("GET /admin "));
+        assert_eq!(admin, reaches, "{rules}: {heads:?}");
+    }
+}
+
+/// Waits until so many bytes can be read.
+async fn arrival(wire: &Wire, count: usize) {
+    let Either::Left(tcp) = wire else {
+        panic!("plain HTTP");
+    };
+    let mut room = vec![0; count];
+    within("the body", async {
+        while tcp.peek(&mut room).await.expect("an open socket") < count {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
 
 /// What the upstream saw: of which connection, and what.
 type Seen = (u64, What);

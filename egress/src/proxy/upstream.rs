@@ -80,6 +80,7 @@ impl Upstream {
         };
         let (whole, received, fault) = (body.whole(), body.received(), body.fault());
         let home = self.pool.home(&key);
+        let carries_body = !body.is_end_stream();
         let mut request = Request::from_parts(head, body);
         let mut waiting = self.pool.checkout(&key).await;
         loop {
@@ -93,10 +94,13 @@ impl Upstream {
             match self.answered(connection.try_send(request), &received).await {
                 Some(Ok(mut response)) => {
                     // Nobody knows where the next message begins on a connection whose answer overtook its request, or
-                    // was framed in two ways.
+                    // was framed in two ways. Nor whether an upstream has read a body: one that answers without a look
+                    // at it takes it for the next request, which no route has decided on, and to which the head of the
+                    // one that comes then would add the credential.
                     let early = !whole.load(Ordering::Acquire);
                     let twofold = drop_second_framing(response.headers_mut());
-                    let home = if early || twofold {
+                    let unread = carries_body && permit.route().rule.decides();
+                    let home = if early || twofold || unread {
                         Home::default()
                     } else {
                         home
