@@ -2,7 +2,8 @@
 //!
 //! Each term is what a peer can make the sidecar keep for as long as the peer likes: buffers that it fills and nobody
 //! empties. Not in it: the kernel's socket buffers, what the allocator loses to fragmentation (reckon with a quarter more),
-//! and what lives for one poll of one thread.
+//! and what lives for one poll of one thread. Nor what upstreams would hold that attack the sidecar, and what h2 keeps with
+//! each small piece of a body beyond its own budget: see "What remains" in `docs/threat-model.md`.
 
 use std::fmt;
 
