@@ -342,7 +342,7 @@ routes.yaml: ok
             b.test
   slots   1
             ONE
-  memory  at most 4577 MiB (1089 MiB of it by one client)
+  memory  at most 5089 MiB (1345 MiB of it by one client)
 "
         );
         let (_, out, _) = check(GOOD, Format::Json);
