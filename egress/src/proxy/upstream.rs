@@ -299,13 +299,8 @@ fn frame(request: &mut Request<Upload>) {
         true => Some(0),
         false => body.size_hint().exact(),
     };
-    match length {
-        Some(length) if request.headers().contains_key(CONTENT_LENGTH) => {
-            request.headers_mut().insert(CONTENT_LENGTH, length.into());
-        }
-        Some(_) => {}
-        // One that is empty counts for none in HTTP/2.
-        None => _ = request.headers_mut().remove(CONTENT_LENGTH),
+    if let Some(length) = length.filter(|_| request.headers().contains_key(CONTENT_LENGTH)) {
+        request.headers_mut().insert(CONTENT_LENGTH, length.into());
     }
     let body = request.body();
     let is_known = body.is_end_stream() || body.size_hint().exact().is_some();
