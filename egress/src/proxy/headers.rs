@@ -91,9 +91,7 @@ pub fn strip(headers: &mut HeaderMap, injection: Option<&Injection>, cookies: &C
         .filter(|(_, name)| {
             name.starts_with("x-forwarded-")
                 || carriers::is_header(name)
-                || own
-                    .as_ref()
-                    .is_some_and(|own| carriers::folded(name.as_bytes()) == *own)
+                || own.as_ref().is_some_and(|own| carriers::is_same(name, own))
         })
         .map(|(name, _)| name.clone())
         .collect();

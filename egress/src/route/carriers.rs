@@ -94,16 +94,40 @@ const HEADERS: [&str; 36] = [
     "honeycombteam",
 ];
 
+/// No name of a header is longer, an `x` before it counted.
+const LONGEST: usize = 32;
+
 /// Whether a parameter of this name, as [`folded`] writes it, carries a credential.
 pub(super) fn is_parameter(folded: &str) -> bool {
     BOTH.contains(&folded) || PARAMETERS.contains(&folded)
 }
 
-/// Whether a header of this name carries a credential.
+/// Whether a header of this name carries a credential. Every header of every request is asked about, so nothing is allocated.
 pub fn is_header(name: &str) -> bool {
-    let folded = folded(name.as_bytes());
-    let base = folded.strip_prefix('x').unwrap_or(&folded);
-    BOTH.contains(&base) || HEADERS.contains(&base)
+    let mut folded = [0; LONGEST];
+    let mut length = 0;
+    for byte in letters(name) {
+        let Some(place) = folded.get_mut(length) else {
+            return false;
+        };
+        *place = byte;
+        length += 1;
+    }
+    let folded = folded.get(..length).unwrap_or_default();
+    let base = folded.strip_prefix(b"x").unwrap_or(folded);
+    let mut known = BOTH.iter().chain(&HEADERS);
+    known.any(|known| known.as_bytes() == base)
+}
+
+/// Whether a header's name is this one, as [`folded`] writes it.
+pub fn is_same(name: &str, folded: &str) -> bool {
+    letters(name).eq(folded.bytes())
+}
+
+/// The same as [`folded`], of what is ASCII.
+fn letters(name: &str) -> impl Iterator<Item = u8> {
+    let letters = name.bytes().filter(u8::is_ascii_alphanumeric);
+    letters.map(|byte| byte.to_ascii_lowercase())
 }
 
 /// Whether an item of `Sec-WebSocket-Protocol` carries a credential within itself: where a browser can set no header, it
@@ -117,8 +141,8 @@ pub fn is_within(item: &[u8]) -> bool {
 
 /// Whether an item of `Sec-WebSocket-Protocol` says that the one after it is a credential, as in `token, VALUE`.
 pub fn announces(item: &[u8]) -> bool {
-    let item = String::from_utf8_lossy(item);
-    is_header(&item) || ["bearer", "basic"].contains(&folded(item.as_bytes()).as_str())
+    let item = folded(item);
+    is_header(&item) || ["bearer", "basic"].contains(&item.as_str())
 }
 
 /// A name without regard to case, and with nothing left but letters and digits: `-`, `_` and `.` are alike to many servers
@@ -141,12 +165,13 @@ pub(super) fn parameters() -> Vec<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{HEADERS, announces, folded, is_header, is_within, parameters};
+    use super::{HEADERS, LONGEST, announces, folded, is_header, is_same, is_within, parameters};
 
     #[test]
     fn the_lists_are_written_as_names_are_compared() {
         for name in parameters().into_iter().chain(HEADERS) {
             assert_eq!(folded(name.as_bytes()), name);
+            assert!(name.len() < LONGEST && is_same(name, name));
         }
     }
 
