@@ -26,7 +26,10 @@ pub(crate) mod versions;
 pub(crate) mod wire;
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::time::Duration;
+
+use tokio::net::TcpSocket;
 
 /// Longer than anything on loopback takes on a busy machine, and short enough that a hang is not a coffee break.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -37,4 +40,13 @@ pub(crate) async fn within<T>(what: &str, event: impl Future<Output = T>) -> T {
         Ok(value) => value,
         Err(_) => panic!("no {what} within {DEADLINE:?}"),
     }
+}
+
+/// An address that refuses connections for as long as the socket is there: it is bound, and nobody listens on it.
+pub(crate) fn refusing() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(any).expect("a loopback port");
+    let address = socket.local_addr().expect("a bound socket");
+    (socket, address)
 }

@@ -2,10 +2,10 @@
 //! neither works. A credential is only ever sent over a connection that was found to be the upstream's.
 
 use http::Request;
-use tokio::net::TcpListener;
 
 use crate::harness::agent::Agent;
 use crate::harness::pki::Pki;
+use crate::harness::refusing;
 use crate::harness::scripted::{Scripted, request, say};
 use crate::harness::sidecar::Sidecar;
 use crate::harness::upstream::{Body, Upstream, text, text_body};
@@ -70,11 +70,7 @@ async fn bundled_roots_believe_no_one_else_and_take_the_operators_own() {
 #[tokio::test]
 async fn an_upstream_that_is_not_there_or_speaks_no_http_is_a_502() {
     let pki = Pki::new();
-    let port = TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a loopback port");
-    let addr = port.local_addr().expect("a bound socket");
-    drop(port);
+    let (_bound, addr) = refusing();
     let down = sidecar(&pki, "api.test", &format!("connect_to: '{addr}'")).await;
     let refusal = get(&down, "/").await;
     assert_eq!(

@@ -16,7 +16,7 @@ use crate::harness::pki::{self, Pki};
 use crate::harness::scripted::{Scripted, Wire};
 use crate::harness::sidecar::Sidecar;
 use crate::harness::upstream::{Upstream, text};
-use crate::harness::within;
+use crate::harness::{refusing, within};
 
 #[tokio::test]
 async fn another_server_name_or_none_is_closed_logged_and_not_dialled() {
@@ -75,11 +75,9 @@ async fn what_is_no_tls_is_closed_logged_and_not_dialled() {
 #[tokio::test]
 async fn an_upstream_that_cannot_be_reached_is_logged_and_the_tunnel_closed() {
     let pki = Pki::new();
-    let upstream = Upstream::plain()
-        .start(async |_call| text(200, "never"))
-        .await;
-    let sidecar = sidecar(&pki, &upstream).await;
-    drop(upstream);
+    let (_bound, to) = refusing();
+    let routes = format!("routes: [{{host: api.test, tls: passthrough, connect_to: '{to}'}}]\n");
+    let sidecar = Sidecar::with_routes(&pki, routes).start().await;
     let stream = Agent::of(&sidecar)
         .connect("api.test:443")
         .await
