@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """What masking costs a download: the CPU time of a sidecar for a megabyte, with `redact: true` and with `redact: false`.
 
-    cargo build --release && bench/redact.py [--rounds N] [--mib N] [--egress FILE]
+    cargo build --release && bench/redact.py [--rounds N] [--mib N] [--callgrind] [--egress FILE]
 
 The same files come from the same upstream by two routes with the same credential, over TLS on both sides, and the rounds
-alternate. Needs curl and openssl.
+alternate. With --callgrind the instructions of the sidecar are counted instead, which are the same on a busy machine; the
+kernel's are not among them. Needs curl and openssl, and valgrind for that.
 """
 
 import json
+import os
 import pathlib
 import random
 import socket
@@ -30,46 +32,82 @@ def main():
     arguments = command.Parser(__doc__)
     arguments.add_argument("--rounds", type=command.at_least(1), default=15, metavar="N", help="downloads of each kind [default: 15]")
     arguments.add_argument("--mib", type=command.at_least(1), default=128, metavar="N", help="size of a download [default: 128]")
+    arguments.add_argument("--callgrind", action="store_true", help="count instructions, in one round of two downloads each")
     given = arguments.parse_args()
     command.needed("curl", "openssl")
+    if given.callgrind:
+        command.needed("valgrind")
     with tempfile.TemporaryDirectory() as directory:
-        measure(given.egress, pathlib.Path(directory), given.rounds, given.mib)
-
-
-def measure(egress, directory, rounds, mib):
-    files = directory / "files"
-    files.mkdir()
-    for name, make in BODIES.items():
-        (files / name).write_bytes(make(mib))
-    upstream, port = serve(directory, files)
-    listen, routes = free_port(), directory / "routes.yaml"
-    rules = [
-        f"  - {{host: {host}, connect_to: '127.0.0.1:{port}', auth_scheme: Bearer, token_env: EGRESS_TOKEN_0, redact: {redact}}}\n"
-        for host, redact in ROUTES.items()
-    ]
-    routes.write_text("routes:\n" + "".join(rules))
-    serving = [egress, "serve", "-r", routes, "--listen", f"127.0.0.1:{listen}", "--ca-dir", directory / "ca"]
-    serving += ["--upstream-ca", directory / "cert.pem", "--log", "error"]
-    # As long as a token of a ChatGPT login.
-    token = random.Random(2).randbytes(800).hex()
-    sidecar = subprocess.Popen(serving, env={"EGRESS_TOKEN_0": token})
-    try:
-        wait_for(listen)
-        taken = {(body, host): [] for body in BODIES for host in ROUTES}
-        for _ in range(rounds):
-            for (body, host), figures in taken.items():
-                before = cpu(sidecar.pid)
-                fetch(directory, listen, f"https://{host}/{body}")
-                size = (files / body).stat().st_size / 1e6
-                figures.append((cpu(sidecar.pid) - before) * 1e6 / size)
-    finally:
-        sidecar.kill()
-        upstream.kill()
-    print(f"| {rounds} rounds of {mib} MiB | masked: CPU us a MB | not masked | median of the rounds' ratios |\n|---|---|---|---|")
+        bench = Bench(given.egress, pathlib.Path(directory), given.mib)
+        try:
+            unit, taken = bench.instructions() if given.callgrind else bench.time(given.rounds)
+        finally:
+            bench.upstream.kill()
+    print(f"| {given.mib} MiB | masked: {unit} a MB | not masked | median of the rounds' ratios |\n|---|---|---|---|")
     for body in BODIES:
         masked, plain = (taken[body, host] for host in ROUTES)
         ratio = statistics.median(one / other for one, other in zip(masked, plain))
         print(f"| {body} | {statistics.median(masked):.0f} | {statistics.median(plain):.0f} | {ratio:.3f} |")
+
+
+class Bench:
+    def __init__(self, egress, directory, mib):
+        self.egress = egress
+        self.directory = directory
+        self.files = directory / "files"
+        self.files.mkdir()
+        for name, make in BODIES.items():
+            (self.files / name).write_bytes(make(mib))
+        self.upstream, port = serve(directory, self.files)
+        rule = "connect_to: '127.0.0.1:{}', auth_scheme: Bearer, token_env: EGRESS_TOKEN_0, redact: {}"
+        rules = [f"  - {{host: {host}, {rule.format(port, redact)}}}\n" for host, redact in ROUTES.items()]
+        (directory / "routes.yaml").write_text("routes:\n" + "".join(rules))
+
+    def time(self, rounds):
+        sidecar, listen = self.start([])
+        taken = {(body, host): [] for body in BODIES for host in ROUTES}
+        try:
+            for _ in range(rounds):
+                for (body, host), figures in taken.items():
+                    before = cpu(sidecar.pid)
+                    fetch(self.directory, listen, f"https://{host}/{body}")
+                    figures.append((cpu(sidecar.pid) - before) * 1e6 / self.megabytes(body))
+        finally:
+            sidecar.kill()
+        return "CPU us", taken
+
+    def instructions(self):
+        """What three downloads take more than one."""
+        taken = {}
+        for body in BODIES:
+            for host in ROUTES:
+                one, three = (self.counted(body, host, count) for count in (1, 3))
+                taken[body, host] = [(three - one) / 2 / self.megabytes(body)]
+        return "instructions", taken
+
+    def counted(self, body, host, count):
+        out = self.directory / "callgrind.out"
+        sidecar, listen = self.start(["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}"])
+        for _ in range(count):
+            fetch(self.directory, listen, f"https://{host}/{body}")
+        sidecar.terminate()
+        sidecar.wait()
+        summary = next(line for line in out.read_text().splitlines() if line.startswith("summary:"))
+        return int(summary.split()[1])
+
+    def start(self, under):
+        listen = free_port()
+        serving = [*under, self.egress, "serve", "-r", self.directory / "routes.yaml", "--listen", f"127.0.0.1:{listen}"]
+        serving += ["--ca-dir", self.directory / "ca", "--upstream-ca", self.directory / "cert.pem", "--log", "error"]
+        # As long as a token of a ChatGPT login.
+        token = random.Random(2).randbytes(800).hex()
+        environment = {"EGRESS_TOKEN_0": token, "PATH": os.environ["PATH"]}
+        sidecar = subprocess.Popen(serving, env=environment, stderr=subprocess.DEVNULL if under else None)
+        wait_for(listen)
+        return sidecar, listen
+
+    def megabytes(self, body):
+        return (self.files / body).stat().st_size / 1e6
 
 
 def serve(directory, files):
@@ -103,7 +141,7 @@ def free_port():
 
 
 def wait_for(port):
-    for _ in range(500):
+    for _ in range(1500):
         try:
             return socket.create_connection(("127.0.0.1", port)).close()
         except OSError:
