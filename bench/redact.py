@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What masking costs a download: the CPU time of a sidecar for a megabyte, with `redact: true` and with `redact: false`.
 
-    cargo build --release && bench/redact.py [--rounds N] [--mib N] [--callgrind] [--egress FILE]
+    cargo build --release && bench/redact.py [--rounds N] [--mib N] [--credential N] [--callgrind]
 
 The same files come from the same upstream by two routes with the same credential, over TLS on both sides, and the rounds
 alternate. With --callgrind the instructions of the sidecar are counted instead, which are the same on a busy machine; the
@@ -32,13 +32,15 @@ def main():
     arguments = command.Parser(__doc__)
     arguments.add_argument("--rounds", type=command.at_least(1), default=15, metavar="N", help="downloads of each kind [default: 15]")
     arguments.add_argument("--mib", type=command.at_least(1), default=128, metavar="N", help="size of a download [default: 128]")
+    # As long as a token of a ChatGPT login.
+    arguments.add_argument("--credential", type=command.at_least(8), default=1600, metavar="N", help="its characters [default: 1600]")
     arguments.add_argument("--callgrind", action="store_true", help="count instructions, in one round of two downloads each")
     given = arguments.parse_args()
     command.needed("curl", "openssl")
     if given.callgrind:
         command.needed("valgrind")
     with tempfile.TemporaryDirectory() as directory:
-        bench = Bench(given.egress, pathlib.Path(directory), given.mib)
+        bench = Bench(given.egress, pathlib.Path(directory), given.mib, given.credential)
         try:
             unit, taken = bench.instructions() if given.callgrind else bench.time(given.rounds)
         finally:
@@ -51,8 +53,9 @@ def main():
 
 
 class Bench:
-    def __init__(self, egress, directory, mib):
+    def __init__(self, egress, directory, mib, length):
         self.egress = egress
+        self.credential = random.Random(2).randbytes(length).hex()[:length]
         self.directory = directory
         self.files = directory / "files"
         self.files.mkdir()
@@ -99,9 +102,7 @@ class Bench:
         listen = free_port()
         serving = [*under, self.egress, "serve", "-r", self.directory / "routes.yaml", "--listen", f"127.0.0.1:{listen}"]
         serving += ["--ca-dir", self.directory / "ca", "--upstream-ca", self.directory / "cert.pem", "--log", "error"]
-        # As long as a token of a ChatGPT login.
-        token = random.Random(2).randbytes(800).hex()
-        environment = {"EGRESS_TOKEN_0": token, "PATH": os.environ["PATH"]}
+        environment = {"EGRESS_TOKEN_0": self.credential, "PATH": os.environ["PATH"]}
         sidecar = subprocess.Popen(serving, env=environment, stderr=subprocess.DEVNULL if under else None)
         wait_for(listen)
         return sidecar, listen
