@@ -1,16 +1,19 @@
 //! Bodies without a coding: whole, in pieces, as events, in parts; and what follows them.
 
+use std::convert::Infallible;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body_util::BodyExt;
-use http_body_util::channel::Channel;
+use http_body_util::channel::{Channel, Sender};
+use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
 use super::{BEARER, TOKEN, World, assert_clean, assert_clean_bytes, forms, percent, stars};
 use crate::harness::upstream::{Call, event_stream, text, text_body, typed};
-use crate::harness::versions::{Http, PAIRS};
+use crate::harness::versions::{Client, Http, PAIRS};
 use crate::harness::within;
 
 #[tokio::test]
@@ -100,21 +103,12 @@ async fn row_25_basic_is_masked_as_it_was_sent_and_as_the_value_alone() {
 /// The agent has what came before the token before the rest of it is sent.
 #[tokio::test]
 async fn row_25_a_token_in_two_pieces_is_masked_wherever_it_is_cut() {
-    let (senders, mut sending) = mpsc::unbounded_channel();
-    let world = World::start(BEARER, move |_call: Call| {
-        let (sender, answer) = event_stream();
-        _ = senders.send(sender);
-        async { answer }
-    })
-    .await;
+    let (world, mut sending) = streaming().await;
     let text = format!("data: {TOKEN}\n\n");
     for (agent, upstream) in PAIRS {
         let mut client = world.client(agent, upstream).await;
         for cut in 0..=text.len() {
-            let request = Request::get("/").body(text_body("")).expect("a request");
-            let answer = client.start(request).await.expect("a head");
-            let mut sender = sending.recv().await.expect("the handler runs");
-            let mut body = answer.into_body();
+            let (mut sender, mut body) = begin(&mut client, &mut sending).await;
             let (front, back) = text.split_at(cut);
             // A word that is not whole waits for its end.
             let passed = match front.len() {
@@ -147,19 +141,10 @@ async fn row_25_a_token_in_two_pieces_is_masked_wherever_it_is_cut() {
 
 #[tokio::test]
 async fn row_25_events_are_masked_and_none_waits_for_the_next() {
-    let (senders, mut sending) = mpsc::unbounded_channel();
-    let world = World::start(BEARER, move |_call: Call| {
-        let (sender, answer) = event_stream();
-        _ = senders.send(sender);
-        async { answer }
-    })
-    .await;
+    let (world, mut sending) = streaming().await;
     for (agent, upstream) in PAIRS {
         let mut client = world.client(agent, upstream).await;
-        let request = Request::get("/").body(text_body("")).expect("a request");
-        let answer = client.start(request).await.expect("a head");
-        let mut sender = sending.recv().await.expect("the handler runs");
-        let mut body = answer.into_body();
+        let (mut sender, mut body) = begin(&mut client, &mut sending).await;
         for (number, form) in forms().iter().enumerate() {
             let event = format!("data: {number} {form}\n\n");
             sender
@@ -187,23 +172,14 @@ async fn row_25_events_are_masked_and_none_waits_for_the_next() {
 /// What an agent had an upstream keep, or has it say back, must not show by its pieces whether it is like the token.
 #[tokio::test]
 async fn row_25_a_guess_that_is_right_comes_in_the_same_pieces_as_one_that_is_not() {
-    let (senders, mut sending) = mpsc::unbounded_channel();
-    let world = World::start(BEARER, move |_call: Call| {
-        let (sender, answer) = event_stream();
-        _ = senders.send(sender);
-        async { answer }
-    })
-    .await;
+    let (world, mut sending) = streaming().await;
     for (agent, upstream) in PAIRS {
         let mut client = world.client(agent, upstream).await;
         for length in [1, 4, 9, TOKEN.len() - 1] {
             let right = &TOKEN[..length];
             let wrong = format!("{}~", &TOKEN[..length - 1]);
             for guess in [right, &wrong] {
-                let request = Request::get("/").body(text_body("")).expect("a request");
-                let answer = client.start(request).await.expect("a head");
-                let mut sender = sending.recv().await.expect("the handler runs");
-                let mut body = answer.into_body();
+                let (mut sender, mut body) = begin(&mut client, &mut sending).await;
                 let said = format!("guess {guess}");
                 sender.send_data(said.into()).await.expect("a reader");
                 let frame = within("the first word", body.frame()).await;
@@ -221,20 +197,11 @@ async fn row_25_a_guess_that_is_right_comes_in_the_same_pieces_as_one_that_is_no
 
 #[tokio::test]
 async fn row_25_a_word_without_an_end_is_not_waited_for_for_ever() {
-    let (senders, mut sending) = mpsc::unbounded_channel();
-    let world = World::start(BEARER, move |_call: Call| {
-        let (sender, answer) = event_stream();
-        _ = senders.send(sender);
-        async { answer }
-    })
-    .await;
+    let (world, mut sending) = streaming().await;
     let (front, back) = TOKEN.split_at(TOKEN.len() / 2);
     for (agent, upstream) in PAIRS {
         let mut client = world.client(agent, upstream).await;
-        let request = Request::get("/").body(text_body("")).expect("a request");
-        let answer = client.start(request).await.expect("a head");
-        let mut sender = sending.recv().await.expect("the handler runs");
-        let mut body = answer.into_body();
+        let (mut sender, mut body) = begin(&mut client, &mut sending).await;
         sender.send_data(front.into()).await.expect("a reader");
         let mut got = Vec::new();
         while got.len() < front.len() {
@@ -293,7 +260,7 @@ async fn row_25_no_part_of_an_answer_is_asked_for_and_none_passes() {
 #[tokio::test]
 async fn row_25_trailers_of_grpc_are_masked_and_come_after_all_of_the_body() {
     let world = World::start(BEARER, |_call: Call| async move {
-        let (mut sender, channel) = Channel::<Bytes, std::convert::Infallible>::new(4);
+        let (mut sender, channel) = Channel::<Bytes, Infallible>::new(4);
         // Ends like the beginning of the token, which is held back until the trailers come.
         let body = format!("{TOKEN} and {}", &TOKEN[..9]);
         sender.send_data(body.into()).await.expect("a reader");
@@ -352,4 +319,30 @@ async fn row_25_other_bodies_are_untouched() {
     }
     assert_eq!((world.h1.connections(), world.h2.connections()), (1, 1));
     assert!(!world.sidecar.log().contains("masked"));
+}
+
+/// The end into which the pieces of an answer go.
+type Pieces = Sender<Bytes, Infallible>;
+
+/// A world whose answers are streams, and the ends of these.
+async fn streaming() -> (World, mpsc::UnboundedReceiver<Pieces>) {
+    let (senders, sending) = mpsc::unbounded_channel();
+    let world = World::start(BEARER, move |_call: Call| {
+        let (sender, answer) = event_stream();
+        _ = senders.send(sender);
+        async { answer }
+    })
+    .await;
+    (world, sending)
+}
+
+/// Asks for one of them: the end into which its pieces go, and the body that they come out of.
+async fn begin(
+    client: &mut Client,
+    sending: &mut mpsc::UnboundedReceiver<Pieces>,
+) -> (Pieces, Incoming) {
+    let request = Request::get("/").body(text_body("")).expect("a request");
+    let answer = client.start(request).await.expect("a head");
+    let sender = sending.recv().await.expect("the handler runs");
+    (sender, answer.into_body())
 }
