@@ -3,6 +3,7 @@
 //! A disk that is full, or a pipe that nobody reads or whose reader stands still, costs records, which are counted, and never
 //! the process. No thread but the log's own waits for it.
 
+mod line;
 mod queue;
 
 use std::io::{self, IsTerminal as _, Write};
@@ -14,11 +15,9 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{Layer as _, fmt, registry};
 
-use self::queue::Queue;
+use self::line::Lines;
+use self::queue::{Batch, Queue};
 use crate::admin::rfc3339;
 use crate::audit::Audit;
 
@@ -84,19 +83,9 @@ pub(super) fn begin(format: LogFormat, filter: LogFilter, audit: Arc<Audit>) -> 
         gap: Mutex::default(),
         queue: OnceLock::new(),
     });
-    let pen = Pen(log.clone());
-    let layer = fmt::layer()
-        .with_writer(move || pen.clone())
-        .with_ansi(std::io::stderr().is_terminal() && !no_colour);
-    let layer = match format {
-        LogFormat::Text => layer.boxed(),
-        LogFormat::Json => layer
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .boxed(),
-    };
-    registry().with(layer).with(filter.0).init();
+    let is_coloured = io::stderr().is_terminal() && !no_colour;
+    let lines = Lines::new(log.clone(), format, filter, is_coloured);
+    tracing::subscriber::set_global_default(lines).expect("logging begins once");
     std::panic::set_hook(Box::new(log_panic));
     Logging(log)
 }
@@ -126,8 +115,7 @@ impl Logging {
             .spawn(move || {
                 loop {
                     let batch = records.next();
-                    log.missed(batch.lost);
-                    log.put(&mut Stderr, &batch.record);
+                    log.put(&mut Stderr, &batch);
                     records.written(&batch);
                 }
             })?;
@@ -201,34 +189,34 @@ impl Log {
     /// Takes one record, to be written now or soon.
     fn take(&self, record: &[u8]) {
         match self.queue.get() {
-            None => self.put(&mut Stderr, record),
+            None => self.put(&mut Stderr, &Batch::of(record)),
             Some(queue) if queue.push(record) => {}
-            Some(_) => self.count_lost(),
+            Some(_) => self.count_lost(1),
         }
     }
 
-    /// Notes that records are missing before the next one.
-    fn missed(&self, records: u64) {
+    fn count_lost(&self, records: u64) {
+        let lost = &self.audit.counters.log_records_lost;
+        lost.fetch_add(records, Ordering::Relaxed);
+    }
+
+    /// Writes records, and before them how many are missing.
+    fn put(&self, output: &mut impl Write, batch: &Batch) {
         let mut gap = self.gap.lock().unwrap_or_else(PoisonError::into_inner);
-        gap.lost += records;
-    }
-
-    fn count_lost(&self) {
-        let counters = &self.audit.counters;
-        counters.log_records_lost.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Writes one record, and before it how many are missing. An empty one stands for none.
-    fn put(&self, output: &mut impl Write, record: &[u8]) {
-        let mut gap = self.gap.lock().unwrap_or_else(PoisonError::into_inner);
-        let lost = gap.lost;
-        if lost > 0 && gap.write(output, self.notice(lost).as_bytes()) {
-            gap.lost = 0;
+        gap.lost += batch.lost;
+        if gap.lost > 0 {
+            let notice = self.notice(gap.lost);
+            if gap.write(output, notice.as_bytes(), &[notice.len()]) == 1 {
+                gap.lost = 0;
+            }
         }
-        if !record.is_empty() && (gap.lost > 0 || !gap.write(output, record)) {
-            gap.lost += 1;
-            self.count_lost();
-        }
+        let whole = match gap.lost {
+            0 => gap.write(output, &batch.bytes, &batch.ends),
+            _ => 0,
+        };
+        let lost = (batch.ends.len() - whole) as u64;
+        gap.lost += lost;
+        self.count_lost(lost);
     }
 
     fn notice(&self, lost: u64) -> String {
@@ -246,14 +234,16 @@ impl Log {
 }
 
 impl Gap {
-    /// Whether all of a line was written, on a line of its own.
-    fn write(&mut self, output: &mut impl Write, line: &[u8]) -> bool {
+    /// Writes lines that end at `ends`, the first of them on a line of its own. Returns how many were written whole.
+    fn write(&mut self, output: &mut impl Write, lines: &[u8], ends: &[usize]) -> usize {
         if self.torn && fill(output, b"\n") == 0 {
-            return false;
+            return 0;
         }
-        let written = fill(output, line);
-        self.torn = 0 < written && written < line.len();
-        written == line.len()
+        let written = fill(output, lines);
+        let whole = ends.partition_point(|end| *end <= written);
+        let last = whole.checked_sub(1).and_then(|last| ends.get(last));
+        self.torn = last.copied().unwrap_or(0) < written;
+        whole
     }
 }
 
@@ -270,21 +260,6 @@ fn fill(output: &mut impl Write, bytes: &[u8]) -> usize {
     written
 }
 
-/// Takes one record. It never fails: tracing-subscriber would drop an error without a word.
-#[derive(Clone)]
-struct Pen(Arc<Log>);
-
-impl Write for Pen {
-    fn write(&mut self, record: &[u8]) -> io::Result<usize> {
-        self.0.take(record);
-        Ok(record.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{self, Write};
@@ -293,7 +268,7 @@ mod tests {
 
     use tracing::Level;
 
-    use super::{Gap, Log, LogFilter, LogFormat};
+    use super::{Batch, Gap, Log, LogFilter, LogFormat};
     use crate::audit::Audit;
 
     /// A disk with room for so many bytes.
@@ -316,7 +291,17 @@ mod tests {
 
     #[test]
     fn what_a_full_disk_did_not_take_is_counted_and_told_once_it_has_room() {
-        for format in [LogFormat::Text, LogFormat::Json] {
+        let records = [&b"first\n"[..], b"second\n", b"third\n", b"fourth\n"];
+        let alone = records.map(Batch::of).into();
+        let together = vec![
+            records
+                .into_iter()
+                .fold(Batch::default(), |mut all, record| {
+                    all.push(record);
+                    all
+                }),
+        ];
+        for (format, batches) in [(LogFormat::Text, alone), (LogFormat::Json, together)] {
             let audit = Arc::new(Audit::default());
             let log = Log {
                 format,
@@ -326,13 +311,13 @@ mod tests {
             };
             let lost = || audit.counters.log_records_lost.load(Ordering::Relaxed);
             let mut disk = Disk(Vec::new(), 10);
-            for record in ["first\n", "second\n", "third\n", "fourth\n"] {
-                log.put(&mut disk, record.as_bytes());
+            for batch in &batches {
+                log.put(&mut disk, batch);
             }
             assert_eq!((disk.0.as_slice(), lost()), (&b"first\nseco"[..], 3));
             disk.1 = 1000;
-            log.put(&mut disk, b"fifth\n");
-            log.put(&mut disk, b"sixth\n");
+            log.put(&mut disk, &Batch::of(b"fifth\n"));
+            log.put(&mut disk, &Batch::of(b"sixth\n"));
             let text = String::from_utf8(disk.0).unwrap();
             let lines: Vec<&str> = text.lines().collect();
             let [first, torn, told, fifth, sixth] = lines.as_slice() else {

@@ -1,4 +1,7 @@
 //! Records that wait for the thread that writes them: so many bytes and no more, and nobody waits to put one in.
+//!
+//! Those that come close together are written together. A write and a wake-up for each of them cost half as much as all else
+//! that a busy sidecar does for a request.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,31 +11,64 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
-    changed: Condvar,
+    /// For the thread that writes.
+    came: Condvar,
+    /// For whoever waits until all is written.
+    written: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
+    /// More than one only where records are missing between them.
     batches: VecDeque<Batch>,
     bytes: usize,
     /// Records that found no room since the last one that did.
     lost: u64,
-    /// One was taken out and is not written yet.
-    writing: bool,
+    writer: Writer,
+    /// Somebody waits until all is written.
+    hurried: bool,
 }
 
-/// A record, and how many are missing before it.
-#[derive(Debug, PartialEq, Eq)]
+/// What the thread that writes is at.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Writer {
+    /// It lets records gather.
+    #[default]
+    Resting,
+    /// It waits for one.
+    Idle,
+    Writing,
+}
+
+/// Records, one after the other, and how many are missing before the first.
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Batch {
     pub(super) lost: u64,
-    /// Empty where nothing came after those that are missing.
-    pub(super) record: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
+    /// Where each record ends. None where nothing came after those that are missing.
+    pub(super) ends: Vec<usize>,
 }
 
-/// Bytes that wait, with what it takes to keep each record. Some thousand records: seconds of a busy sidecar.
+impl Batch {
+    /// A batch of one.
+    pub(super) fn of(record: &[u8]) -> Self {
+        let mut batch = Self::default();
+        batch.push(record);
+        batch
+    }
+
+    pub(super) fn push(&mut self, record: &[u8]) {
+        self.bytes.extend_from_slice(record);
+        self.ends.push(self.bytes.len());
+    }
+}
+
+/// Bytes that wait, with what it takes to keep each record. Some thousand records.
 const ROOM: usize = 1 << 20;
 /// What a record costs beside its bytes.
-const OVERHEAD: usize = 64;
+const OVERHEAD: usize = size_of::<usize>();
+/// How long after a write records gather before the next one.
+const REST: Duration = Duration::from_millis(5);
 
 impl Queue {
     /// An empty one.
@@ -50,30 +86,45 @@ impl Queue {
         }
         waiting.bytes += size;
         let lost = std::mem::take(&mut waiting.lost);
-        let record = record.to_vec();
-        waiting.batches.push_back(Batch { lost, record });
-        self.changed.notify_all();
+        match waiting.batches.back_mut().filter(|_| lost == 0) {
+            Some(batch) => batch.push(record),
+            None => {
+                let mut batch = Batch::of(record);
+                batch.lost = lost;
+                waiting.batches.push_back(batch);
+            }
+        }
+        if waiting.writer == Writer::Idle || waiting.is_urgent() {
+            self.came.notify_one();
+        }
         true
     }
 
-    /// Waits for the next record. What is missing at the end is told with none, as soon as there is room.
+    /// Waits for records. What is missing at the end is told with none, as soon as there is room.
     pub(super) fn next(&self) -> Batch {
         let mut waiting = self.lock();
+        waiting.writer = Writer::Resting;
+        let rests = |waiting: &mut Waiting| !waiting.is_urgent();
+        (waiting, _) = self
+            .came
+            .wait_timeout_while(waiting, REST, rests)
+            .unwrap_or_else(PoisonError::into_inner);
+        waiting.writer = Writer::Idle;
         loop {
             let next = match waiting.batches.pop_front() {
                 Some(batch) => Some(batch),
                 None if waiting.lost > 0 => Some(Batch {
                     lost: std::mem::take(&mut waiting.lost),
-                    record: Vec::new(),
+                    ..Batch::default()
                 }),
                 None => None,
             };
             if let Some(batch) = next {
-                waiting.writing = true;
+                waiting.writer = Writer::Writing;
                 return batch;
             }
             waiting = self
-                .changed
+                .came
                 .wait(waiting)
                 .unwrap_or_else(PoisonError::into_inner);
         }
@@ -82,23 +133,26 @@ impl Queue {
     /// The batch that was taken last is written, or lost. Until then it takes up room.
     pub(super) fn written(&self, batch: &Batch) {
         let mut waiting = self.lock();
-        if !batch.record.is_empty() {
-            waiting.bytes -= batch.record.len() + OVERHEAD;
+        waiting.bytes -= batch.bytes.len() + batch.ends.len() * OVERHEAD;
+        waiting.writer = Writer::Resting;
+        if waiting.hurried {
+            self.written.notify_all();
         }
-        waiting.writing = false;
-        self.changed.notify_all();
     }
 
     /// Waits until nothing waits, but not for longer than `patience`.
     pub(super) fn flush(&self, patience: Duration) {
-        let waiting = self.lock();
+        let mut waiting = self.lock();
+        waiting.hurried = true;
+        self.came.notify_one();
         let under_way = |waiting: &mut Waiting| {
-            waiting.writing || waiting.lost > 0 || !waiting.batches.is_empty()
+            waiting.writer == Writer::Writing || waiting.lost > 0 || !waiting.batches.is_empty()
         };
-        _ = self
-            .changed
+        (waiting, _) = self
+            .written
             .wait_timeout_while(waiting, patience, under_way)
             .unwrap_or_else(PoisonError::into_inner);
+        waiting.hurried = false;
     }
 
     /// Nothing that holds the lock can panic half-way through a change.
@@ -107,13 +161,22 @@ impl Queue {
     }
 }
 
+impl Waiting {
+    /// Whether it is no time to let more gather.
+    fn is_urgent(&self) -> bool {
+        self.hurried || self.bytes > ROOM / 2
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Batch, OVERHEAD, Queue, ROOM};
 
-    fn batch(lost: u64, record: &[u8]) -> Batch {
-        let record = record.to_vec();
-        Batch { lost, record }
+    fn batch(lost: u64, records: &[&[u8]]) -> Batch {
+        let mut batch = Batch::default();
+        records.iter().for_each(|record| batch.push(record));
+        batch.lost = lost;
+        batch
     }
 
     #[test]
@@ -124,13 +187,20 @@ mod tests {
         assert!(queue.push(&half));
         assert!(!queue.push(b"lost"));
         let first = queue.next();
+        assert_eq!(first, batch(0, &[&half, &half]));
         // What is being written still takes up room.
         assert!(!queue.push(b"lost"));
         queue.written(&first);
-        assert_eq!(first, batch(0, &half));
         assert!(queue.push(b"third"));
+        assert!(queue.push(b"fourth"));
         assert!(!queue.push(&vec![b'x'; ROOM]));
-        for expected in [batch(0, &half), batch(2, b"third"), batch(1, b"")] {
+        assert!(queue.push(b"fifth"));
+        assert!(!queue.push(&vec![b'x'; ROOM]));
+        for expected in [
+            batch(2, &[b"third", b"fourth"]),
+            batch(1, &[b"fifth"]),
+            batch(1, &[]),
+        ] {
             let next = queue.next();
             queue.written(&next);
             assert_eq!(next, expected);
