@@ -7,17 +7,18 @@
 //! 1. [`os`]: what has no safe form elsewhere: inherited descriptors and variables, namespaces.
 //! 2. [`addr`]: classes of IP addresses.
 //! 3. [`file`](mod@file): files that a running sidecar reads.
-//! 4. [`confine`]: what the process gives up before it listens.
-//! 5. [`redact`]: the forms of a secret, and how they are masked in a stream of bytes.
-//! 6. [`credential`]: secrets and slots. Below the routes, because a route names a slot and not the other way round.
-//! 7. [`route`]: routes, and the decision about a request.
-//! 8. [`policy`]: routes and slots, checked as a whole.
-//! 9. [`config`]: the operator's files, read into a policy.
-//! 10. [`launch`]: agents and what they are given, up to the sidecar's start.
-//! 11. [`audit`]: what is kept of each request.
-//! 12. [`proxy`]: the data path.
-//! 13. [`admin`]: the operator's socket.
-//! 14. [`cli`]: the commands.
+//! 4. [`roots`]: the platform's root certificates.
+//! 5. [`confine`]: what the process gives up before it listens.
+//! 6. [`redact`]: the forms of a secret, and how they are masked in a stream of bytes.
+//! 7. [`credential`]: secrets and slots. Below the routes, because a route names a slot and not the other way round.
+//! 8. [`route`]: routes, and the decision about a request.
+//! 9. [`policy`]: routes and slots, checked as a whole.
+//! 10. [`config`]: the operator's files, read into a policy.
+//! 11. [`launch`]: agents and what they are given, up to the sidecar's start.
+//! 12. [`audit`]: what is kept of each request.
+//! 13. [`proxy`]: the data path.
+//! 14. [`admin`]: the operator's socket.
+//! 15. [`cli`]: the commands.
 //!
 //! The way of one request is told in `docs/architecture.md`.
 
@@ -34,4 +35,5 @@ pub mod os;
 pub mod policy;
 pub mod proxy;
 pub mod redact;
+pub mod roots;
 pub mod route;

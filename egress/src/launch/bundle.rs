@@ -1,10 +1,11 @@
 //! The trust bundle: the platform's root certificates and the bottle's CA certificate in one PEM file.
 //!
-//! Public certificates only. It reads the platform's store, or what SSL_CERT_FILE and SSL_CERT_DIR name in its place.
+//! Public certificates only.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use rustls_native_certs::load_native_certs;
+
+use crate::roots;
 
 /// The bundle's text: the bottle's certificate (PEM) first, then the roots in a stable order. With it comes what of the
 /// platform's store could not be read.
@@ -14,11 +15,7 @@ use rustls_native_certs::load_native_certs;
 /// [`NoRoots`] where the platform has none. With the CA alone, every host that is passed through would fail at the
 /// agent, far from here and without a reason.
 pub fn text(bottle: &str) -> Result<(String, Vec<String>), NoRoots> {
-    let mut found = load_native_certs();
-    // SSL_CERT_FILE is an earlier bundle of ours where the caller's shell was given `egress env`.
-    found
-        .certs
-        .retain(|certificate| !egress_ca::is_bottle_root(certificate));
+    let mut found = roots::platform();
     if found.certs.is_empty() {
         return Err(NoRoots);
     }

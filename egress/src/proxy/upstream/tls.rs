@@ -8,6 +8,7 @@ use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
+use crate::roots;
 use crate::route::host::Host;
 use crate::route::{Route, RouteId};
 
@@ -44,7 +45,7 @@ pub enum TlsFault {
 /// The TLS configurations towards upstreams. Each keeps its sessions, so that the next connection resumes one.
 #[derive(Debug)]
 pub struct TlsClients {
-    roots: RootCertStore,
+    roots: Arc<RootCertStore>,
     standard: Client,
     of_route: Mutex<HashMap<RouteId, Client>>,
 }
@@ -61,20 +62,15 @@ impl TlsClients {
     /// # Errors
     ///
     /// [`TlsFault`], where no root is left or one of `extra` is none.
-    pub fn new(roots: Roots, extra: &[CertificateDer<'static>]) -> Result<Self, TlsFault> {
+    pub fn new(source: Roots, extra: &[CertificateDer<'static>]) -> Result<Self, TlsFault> {
         let mut store = RootCertStore::empty();
-        if roots == Roots::Platform {
-            let found = rustls_native_certs::load_native_certs();
+        if source == Roots::Platform {
+            let found = roots::platform();
             // Where there is none at all, as in a `FROM scratch` image, nothing is wrong with it.
             for error in found.errors.iter().filter(|_| !found.certs.is_empty()) {
                 tracing::warn!(%error, "a platform root certificate cannot be read");
             }
-            // A shell that ran `egress env` names a bundle with the bottle's own root in it, which signs for agents only.
-            let roots = found
-                .certs
-                .into_iter()
-                .filter(|root| !egress_ca::is_bottle_root(root));
-            store.add_parsable_certificates(roots);
+            store.add_parsable_certificates(found.certs);
         }
         if store.is_empty() {
             tracing::info!("the bundled root certificates are trusted for upstreams");
@@ -86,9 +82,10 @@ impl TlsClients {
         if store.is_empty() {
             return Err(TlsFault::NoRoots);
         }
-        let standard = Client::new(store.clone())?;
+        let roots = Arc::new(store);
+        let standard = Client::new(roots.clone())?;
         Ok(Self {
-            roots: store,
+            roots,
             standard,
             of_route: Mutex::default(),
         })
@@ -103,11 +100,11 @@ impl TlsClients {
         if let Some(client) = clients.get(&route.id) {
             return Ok(client.connector(alpn));
         }
-        let mut roots = self.roots.clone();
+        let mut roots = RootCertStore::clone(&self.roots);
         for certificate in &route.rule.upstream_ca {
             roots.add(certificate.clone())?;
         }
-        let client = Client::new(roots)?;
+        let client = Client::new(Arc::new(roots))?;
         let connector = client.connector(alpn);
         clients.insert(route.id, client);
         Ok(connector)
@@ -123,7 +120,7 @@ impl TlsClients {
 }
 
 impl Client {
-    fn new(roots: RootCertStore) -> Result<Self, TlsFault> {
+    fn new(roots: Arc<RootCertStore>) -> Result<Self, TlsFault> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut any = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
