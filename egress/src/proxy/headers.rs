@@ -3,9 +3,8 @@
 //! [`strip`] runs on every request, with or without a credential to insert, and always before [`inject`].
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_TYPE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue,
+    PROXY_AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL, TE, TRANSFER_ENCODING,
 };
 use zeroize::Zeroizing;
 
@@ -27,28 +26,35 @@ pub const CREDENTIALS: [HeaderName; 6] = [
     HeaderName::from_static("private-token"),
 ];
 
-/// Headers that speak to the next hop only (RFC 9110, section 7.6.1).
-const HOP_BY_HOP: [HeaderName; 8] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("http2-settings"),
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
+/// Whether a header speaks to the next hop only (RFC 9110, section 7.6.1).
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "http2-settings"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
 
-/// Headers with which a client could have a server read another host, path, method or peer than the ones decided on.
-const OVERRIDES: [HeaderName; 7] = [
-    HeaderName::from_static("forwarded"),
-    HeaderName::from_static("x-original-url"),
-    HeaderName::from_static("x-original-host"),
-    HeaderName::from_static("x-rewrite-url"),
-    HeaderName::from_static("x-http-method"),
-    HeaderName::from_static("x-http-method-override"),
-    HeaderName::from_static("x-method-override"),
-];
+/// Whether a client could have a server read another host, path, method or peer with a header than the ones decided on.
+fn is_override(name: &str) -> bool {
+    name.starts_with("x-forwarded-")
+        || matches!(
+            name,
+            "forwarded"
+                | "x-original-url"
+                | "x-original-host"
+                | "x-rewrite-url"
+                | "x-http-method"
+                | "x-http-method-override"
+                | "x-method-override"
+        )
+}
 
 /// Checks what can be wrong with a request's headers as such.
 ///
@@ -75,37 +81,33 @@ pub fn check(headers: &HeaderMap, most: usize) -> Result<(), Reject> {
 /// Removes everything that must not go upstream as the agent wrote it.
 pub fn strip(headers: &mut HeaderMap, injection: Option<&Injection>, cookies: &Cookies) {
     // Before anything is inserted: an agent could nominate `authorization`, and have the injected one removed.
-    for name in nominated(headers) {
-        headers.remove(name);
-    }
+    remove_nominated(headers);
     let trailers_wanted = headers
         .get(TE)
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"trailers"));
-    for name in HOP_BY_HOP.iter().chain(&OVERRIDES) {
-        headers.remove(name);
-    }
-    let own = injection.map(|injection| carriers::folded(injection.header.as_str().as_bytes()));
-    let unwanted: Vec<HeaderName> = headers
-        .keys()
-        .map(|name| (name, name.as_str()))
-        .filter(|(_, name)| {
-            name.starts_with("x-forwarded-")
-                || carriers::is_header(name)
-                || own.as_ref().is_some_and(|own| carriers::is_same(name, own))
-        })
-        .map(|(name, _)| name.clone())
-        .collect();
-    for name in unwanted {
-        headers.remove(name);
-    }
+    let own = injection.map(|injection| injection.header.as_str());
+    remove_all(headers, |name| {
+        is_hop_by_hop(name)
+            || is_override(name)
+            // The body is asked for as soon as the upstream takes it; hyper sends the agent its 100 then. And the host is
+            // written anew.
+            || matches!(name, "expect" | "host")
+            || carriers::is_header(name)
+            || own.is_some_and(|own| carriers::is_same(name, own))
+    });
     keep_protocols(headers);
-    // The body is asked for as soon as the upstream takes it; hyper sends the agent its 100 then.
-    headers.remove(EXPECT);
-    headers.remove(HOST);
     cookies::keep_sent(headers, cookies);
     if trailers_wanted {
         // The one value of TE that HTTP/2 knows (RFC 9113, section 8.2.2), and that gRPC demands.
         headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// Removes every header with a name of a kind.
+fn remove_all(headers: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool) {
+    let names = headers.keys().filter(|name| is_unwanted(name.as_str()));
+    for name in names.cloned().collect::<Vec<HeaderName>>() {
+        headers.remove(name);
     }
 }
 
@@ -172,17 +174,14 @@ pub fn check_answer(headers: &HeaderMap) -> Result<(), Reject> {
 
 /// Removes from an answer what speaks to the next hop, what only we may say, and cookies that are not for the agent. Returns which trailers may follow.
 pub fn strip_answer(headers: &mut HeaderMap, cookies: &Cookies) -> Trailers {
-    for name in nominated(headers) {
-        headers.remove(name);
-    }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
-    headers.remove(PROXY_AUTHENTICATE);
+    remove_nominated(headers);
+    remove_all(headers, |name| {
+        is_hop_by_hop(name)
+            // It would send the agent to another port or protocol, which no route of this tunnel covers.
+            || matches!(name, "alt-svc" | "proxy-authenticate")
+            || X_EGRESS_ERROR == *name
+    });
     cookies::keep_set(headers, cookies);
-    headers.remove(X_EGRESS_ERROR);
-    // It would send the agent to another port or protocol, which no route of this tunnel covers.
-    headers.remove(http::header::ALT_SVC);
     if is_grpc(headers) {
         Trailers::Grpc
     } else {
@@ -196,11 +195,12 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// The headers that `Connection` nominates (RFC 9110, section 7.6.1).
-fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
-    items(headers, &CONNECTION)
-        .filter_map(|name| HeaderName::from_bytes(name).ok())
-        .collect()
+/// Removes the headers that `Connection` nominates (RFC 9110, section 7.6.1).
+fn remove_nominated(headers: &mut HeaderMap) {
+    let named = items(headers, &CONNECTION).filter_map(|name| HeaderName::from_bytes(name).ok());
+    for name in named.collect::<Vec<_>>() {
+        headers.remove(name);
+    }
 }
 
 /// The items of a list in all fields of a name. An item beyond ASCII, which a value may hold, hides none beside it.

@@ -119,9 +119,9 @@ pub fn is_header(name: &str) -> bool {
     known.any(|known| known.as_bytes() == base)
 }
 
-/// Whether a header's name is this one, as [`folded`] writes it.
-pub fn is_same(name: &str, folded: &str) -> bool {
-    letters(name).eq(folded.bytes())
+/// Whether two headers' names are one to a server that does not tell their spellings apart.
+pub fn is_same(name: &str, other: &str) -> bool {
+    letters(name).eq(letters(other))
 }
 
 /// The same as [`folded`], of what is ASCII.
@@ -148,6 +148,12 @@ pub fn announces(item: &[u8]) -> bool {
 /// A name without regard to case, and with nothing left but letters and digits: `-`, `_` and `.` are alike to many servers
 /// (PHP makes a `_` of blanks, dots and brackets), and a `+` or blank at an end is often cut off.
 pub fn folded(name: &[u8]) -> String {
+    if let Some(ascii) = std::str::from_utf8(name)
+        .ok()
+        .filter(|name| name.is_ascii())
+    {
+        return letters(ascii).map(char::from).collect();
+    }
     let text = String::from_utf8_lossy(name);
     // Upper case first: there are letters beyond ASCII whose upper or lower case is within it.
     text.chars()

@@ -64,6 +64,11 @@ enum Search {
 
 /// Looks for a parameter that carries a credential, in every layer of encoding.
 fn search(path_and_query: &str, own: &str) -> Search {
+    // What has no separator, whether encoded or not, has no parameter.
+    let may_separate = |byte| matches!(byte, b'&' | b';' | b'?' | b'%');
+    if !path_and_query.bytes().any(may_separate) {
+        return Search::Nothing;
+    }
     let own = folded(own.as_bytes());
     let carries = |name: &[u8]| {
         // `token[]` and `token[a]` are `token` to servers that make lists and maps of parameters.
