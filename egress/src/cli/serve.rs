@@ -104,7 +104,6 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     logging.detach().map_err(Failure::runtime)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(processors)
-        .event_interval(TURNS)
         .enable_all()
         .build()
         .map_err(Failure::runtime)?;
@@ -446,7 +445,3 @@ fn open_fd(number: RawFd) -> Result<File, Failure> {
         .with_context(|| format!("--ready-fd {number}"))
         .map_err(Failure::usage)
 }
-
-/// How many tasks a thread may run before it looks at the clock and at sockets. An upstream that sends without end makes one
-/// take long; with tokio's own 61 every deadline then came many seconds late.
-const TURNS: u32 = 8;

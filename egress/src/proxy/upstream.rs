@@ -12,7 +12,7 @@ mod tls;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, request};
@@ -20,6 +20,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
@@ -87,12 +88,21 @@ impl Upstream {
             let reused = waiting.is_some();
             let mut connection = match waiting.take() {
                 Some(connection) => connection,
-                None => self.connect(permit, &key, &home).await?,
+                // Boxed: what a dial takes would be in the way of all that find a connection.
+                None => Box::pin(self.connect(permit, &key, &home)).await?,
             };
             address(&mut request, permit, connection.speaks_h2())?;
             frame(&mut request);
-            match self.answered(connection.try_send(request), &received).await {
-                Some(Ok(mut response)) => {
+            let interim = match connection.speaks_h2() {
+                true => None,
+                false => Some(Interim::watch(&mut request)),
+            };
+            let answered = self
+                .answered(connection.try_send(request), &received, interim.as_deref())
+                .await
+                .map_err(|reject| reject.at(origin))?;
+            match answered {
+                Ok(mut response) => {
                     // Nobody knows where the next message begins on a connection whose answer overtook its request, or
                     // was framed in two ways. Nor whether an upstream has read a body: one that answers without a look
                     // at it takes it for the next request, which no route has decided on, and to which the head of the
@@ -107,7 +117,7 @@ impl Upstream {
                     };
                     return Ok((response, connection.checkin(home)));
                 }
-                Some(Err(mut failed)) => match failed.take_message() {
+                Err(mut failed) => match failed.take_message() {
                     Some(unsent) if reused => request = unsent,
                     _ => {
                         // By the agent's own body, where the gate cut it off; else by the upstream.
@@ -120,10 +130,6 @@ impl Upstream {
                         return Err(reject.at(origin));
                     }
                 },
-                None => {
-                    let reject = Reject::new(Cause::UpstreamTimeout).at(origin);
-                    return Err(reject.because("no answer in time"));
-                }
             }
         }
     }
@@ -133,15 +139,31 @@ impl Upstream {
         &self,
         answer: impl Future<Output = T>,
         received: &AtomicU64,
-    ) -> Option<T> {
+        interim: Option<&Interim>,
+    ) -> Result<T, Reject> {
         let mut answer = pin!(answer);
+        let mut too_many = pin!(async {
+            match interim {
+                Some(interim) => interim.too_many.notified().await,
+                None => std::future::pending().await,
+            }
+        });
         loop {
             let before = received.load(Ordering::Relaxed);
-            if let Ok(answer) = timeout(self.limits.answer, answer.as_mut()).await {
-                return Some(answer);
-            }
-            if received.load(Ordering::Relaxed) == before {
-                return None;
+            let in_time = timeout(self.limits.answer, answer.as_mut());
+            tokio::select! {
+                biased;
+                answered = in_time => match answered {
+                    Ok(answer) => return Ok(answer),
+                    Err(_) if received.load(Ordering::Relaxed) != before => {}
+                    Err(_) => {
+                        return Err(Reject::new(Cause::UpstreamTimeout).because("no answer in time"));
+                    }
+                },
+                () = too_many.as_mut() => {
+                    let reject = Reject::new(Cause::UpstreamProtocol);
+                    return Err(reject.because("interim answers without end"));
+                }
             }
         }
     }
@@ -265,6 +287,30 @@ impl Upstream {
                     .because(error)
             })?;
         Ok(Connection::h2(Shared::start(sender, connection)))
+    }
+}
+
+/// Counts interim answers over HTTP/1.1 (RFC 9110, section 15.2). hyper takes as many as there are in one step, and holds up
+/// whatever else its thread has to do. Over HTTP/2 it does not.
+#[derive(Debug, Default)]
+struct Interim {
+    seen: AtomicU32,
+    too_many: Notify,
+}
+
+/// An upstream that works for an hour and says so every ten seconds sends fewer.
+const MOST_INTERIM: u32 = 1000;
+
+impl Interim {
+    fn watch<B>(request: &mut Request<B>) -> Arc<Self> {
+        let interim = Arc::new(Self::default());
+        let counted = interim.clone();
+        hyper::ext::on_informational(request, move |_| {
+            if counted.seen.fetch_add(1, Ordering::Relaxed) == MOST_INTERIM {
+                counted.too_many.notify_one();
+            }
+        });
+        interim
     }
 }
 

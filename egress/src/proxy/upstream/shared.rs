@@ -70,12 +70,11 @@ impl Shared {
         }
     }
 
-    /// How many streams are open, where there is room for one more. Beyond what the upstream allows, h2 would have requests
-    /// wait in silence until others end, which may be another agent's and never do.
-    pub(super) fn open(&self) -> Option<usize> {
+    /// Whether there is room for one more stream. Beyond what the upstream allows, h2 would have requests wait in silence until
+    /// others end, which may be another agent's and never do.
+    pub(super) fn has_room(&self) -> bool {
         let open = self.streams.load(Ordering::Relaxed);
-        let most = self.driver.allows();
-        (open < most.min(MAX_UPSTREAM_STREAMS)).then_some(open)
+        open < self.driver.allows().min(MAX_UPSTREAM_STREAMS)
     }
 
     /// Marks it as used.
