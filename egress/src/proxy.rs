@@ -241,7 +241,8 @@ async fn relay(
     let lasting = Lasting::new(&permit, generation);
 
     if kind == Kind::WebSocket {
-        return upgrade::open(connection, &permit, lasting, head, &mut redaction, record).await;
+        let opening = upgrade::open(connection, &permit, lasting, head, &mut redaction, record);
+        return Box::pin(opening).await;
     }
     let received = noted.received().clone();
     let upload = Upload::new(body, received, state.limits.body_idle, turn.clone());

@@ -84,8 +84,10 @@ pub async fn tunnel(
     tls: Tls,
 ) {
     let failed = match tls {
-        Tls::Intercept => intercept(connection, agent, &origin).await.err(),
-        Tls::Passthrough => pass_through(connection, agent, &origin).await.err(),
+        Tls::Intercept => Box::pin(intercept(connection, agent, &origin)).await.err(),
+        Tls::Passthrough => Box::pin(pass_through(connection, agent, &origin))
+            .await
+            .err(),
     };
     if let Some(reject) = failed {
         let mut record = connection.state.audit.begin(&connection.client);
@@ -130,7 +132,7 @@ async fn intercept(
         let stream = hello.into_stream(config).await.map_err(agent_tls)?;
         Ok((stream, turn))
     };
-    let handshake = state.unless_withdrawn(origin, handshake);
+    let handshake = Box::pin(state.unless_withdrawn(origin, handshake));
     let (stream, turn) = match timeout(state.limits.handshake, handshake).await {
         Ok(stream) => stream.map_err(|reject| reject.at(origin))?,
         Err(_) => return Err(no_handshake_in_time().at(origin)),
@@ -143,12 +145,12 @@ async fn intercept(
         connection.share.clone(),
     );
     if h2 {
-        serve_h2(&inner, stream).await;
+        Box::pin(serve_h2(&inner, stream)).await;
         return Ok(());
     }
     drop(turn);
-    if let Some((Takeover::WebSocket(socket), agent)) = serve_h1(&inner, stream).await {
-        socket.run(state, agent).await;
+    if let Some((Takeover::WebSocket(socket), agent)) = Box::pin(serve_h1(&inner, stream)).await {
+        Box::pin(socket.run(state, agent)).await;
     }
     Ok(())
 }

@@ -2,9 +2,10 @@
 
 use std::convert::Infallible;
 use std::future::ready;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -146,25 +147,71 @@ impl Connection {
 
 /// Serves HTTP/1.1. Bytes that are no unambiguous request are answered with a 400, logged, and end the connection.
 ///
-/// Where an answer handed the connection over, the stream is returned with what it is for.
+/// Where an answer handed the connection over, the stream is returned with what it is for. While no request comes, of all
+/// this only the gate is kept: most tunnels are idle most of the time, and hyper's buffers alone are 16 KiB.
 pub async fn serve_h1<T>(connection: &Arc<Connection>, io: T) -> Option<(Takeover, Prefixed<T>)>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let mut gate = Gate::new(io, connection.state.limits.gate());
+    loop {
+        gate = match Box::pin(serve_requests(connection, gate)).await {
+            Served::Resting(gate) => gate,
+            Served::Ended(gate) => return end(connection, gate).await,
+        };
+        tokio::select! {
+            () = gate.wake() => {}
+            () = connection.closing() => {}
+        }
+    }
+}
+
+/// What became of a connection.
+enum Served<T> {
+    /// Nothing is under way on it, and nothing has come for a while.
+    Resting(Gate<T>),
+    Ended(Gate<T>),
+}
+
+/// Serves requests until none has come for a while.
+async fn serve_requests<T>(connection: &Arc<Connection>, mut gate: Gate<T>) -> Served<T>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let rests = gate.rests();
     let limits = connection.state.limits.gate();
-    let gate = TokioIo::new(Gate::new(io, limits));
-    let mut http = gate::server(&limits).serve_connection(gate, service(connection));
+    let mut http = gate::server(&limits).serve_connection(TokioIo::new(gate), service(connection));
+    let resting = std::future::poll_fn(|cx| match Pin::new(&mut http).poll(cx) {
+        Poll::Ready(ended) => Poll::Ready(Some(ended)),
+        Poll::Pending if rests.now() => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    });
     let ended = tokio::select! {
-        ended = &mut http => ended,
+        ended = resting => ended,
         () = connection.closing() => {
             Pin::new(&mut http).graceful_shutdown();
-            (&mut http).await
+            Some((&mut http).await)
         }
     };
-    if let Err(error) = ended {
-        connection.broke_off(&error);
+    let parts = http.into_parts();
+    let gate = parts.io.into_inner();
+    match ended {
+        // The gate lets nothing through that is not taken: there is nothing in the buffer.
+        None if parts.read_buf.is_empty() => Served::Resting(gate),
+        None => Served::Ended(gate),
+        Some(Ok(())) => Served::Ended(gate),
+        Some(Err(error)) => {
+            connection.broke_off(&error);
+            Served::Ended(gate)
+        }
     }
-    let gate = http.into_parts().io.into_inner();
+}
+
+/// Says why, where the gate ended it, or hands it over.
+async fn end<T>(connection: &Arc<Connection>, gate: Gate<T>) -> Option<(Takeover, Prefixed<T>)>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     if let Some(fault) = gate.refusal() {
         let reject = connection.cut_off(fault);
         _ = gate.answer_and_close(&reject.into_bytes()).await;

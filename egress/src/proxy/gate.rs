@@ -23,6 +23,8 @@ mod tests;
 use std::io::{self, IoSlice};
 use std::mem::{self, MaybeUninit};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -58,6 +60,23 @@ pub struct Gate<T> {
     writes: Writes,
     /// hyper read since the last flush, so it waits for the client itself.
     awaited: bool,
+    rests: Rests,
+}
+
+/// Whether hyper has waited for a while for another request, with nothing in its hands: all that it keeps for the connection
+/// may be dropped until there is one.
+#[derive(Clone, Debug, Default)]
+pub struct Rests(Arc<AtomicBool>);
+
+impl Rests {
+    /// Whether it is so.
+    pub fn now(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, rests: bool) {
+        self.0.store(rests, Ordering::Relaxed);
+    }
 }
 
 /// The bounds on what a client may send, and how slowly.
@@ -123,7 +142,14 @@ impl<T> Gate<T> {
             silence: Silence::No,
             writes: Writes::Flushed,
             awaited: false,
+            rests: Rests::default(),
         }
+    }
+
+    /// Tells when the connection [rests](Rests). It does not before hyper has looked for a request.
+    pub fn rests(&mut self) -> Rests {
+        self.rests.set(false);
+        self.rests.clone()
     }
 
     /// The fault for which the client was cut off without an answer: one in a head, which no service has seen.
@@ -236,7 +262,7 @@ impl<T: AsyncRead + Unpin> Gate<T> {
             0
         };
         if accepted > 0 {
-            self.clock.arrived();
+            self.arrived();
         }
         self.held
             .extend_from_slice(fresh.get(accepted..).unwrap_or_default());
@@ -258,8 +284,13 @@ impl<T: AsyncRead + Unpin> Gate<T> {
         if self.held.is_empty() {
             self.held = BytesMut::new();
         }
-        self.clock.arrived();
+        self.arrived();
         true
+    }
+
+    fn arrived(&mut self) {
+        self.clock.arrived();
+        self.rests.set(false);
     }
 
     /// Ready when the client has been waited for too long; the reason is then on record.
@@ -269,10 +300,18 @@ impl<T: AsyncRead + Unpin> Gate<T> {
             _ if !self.held.is_empty() || self.clock.awaits_first_head() => {
                 (Awaited::Head, self.limits.head)
             }
-            _ => (Awaited::Request, self.limits.idle),
+            // What hyper could not write yet is still in its hands.
+            _ if self.rests.now() || self.writes != Writes::Flushed => {
+                (Awaited::Request, self.limits.idle)
+            }
+            _ => (Awaited::Next, REST.min(self.limits.idle)),
         };
         ready!(self.clock.poll(cx, awaited, bound));
         match awaited {
+            Awaited::Next => {
+                self.rests.set(true);
+                return self.poll_deadline(cx);
+            }
             Awaited::Body => self.framing.fail(Fault::BodyTimeout),
             Awaited::Head if !self.held.is_empty() => self.framing.fail(Fault::HeadTimeout),
             // Who never began a request is owed no answer: connections are opened in advance and left unused.
@@ -306,6 +345,39 @@ impl<T: AsyncRead + Unpin> Gate<T> {
         }
     }
 
+    /// Waits until there is something to read for hyper, which is not there while the connection [rests](Rests).
+    pub async fn wake(&mut self) {
+        std::future::poll_fn(|cx| self.poll_wake(cx)).await;
+    }
+
+    fn poll_wake(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.held.is_empty() || self.silence != Silence::No {
+            return Poll::Ready(());
+        }
+        match self.peek(cx) {
+            Ok(Poll::Pending) => self.poll_deadline(cx),
+            // hyper meets the error again.
+            Ok(Poll::Ready(())) | Err(_) => Poll::Ready(()),
+        }
+    }
+
+    /// Reads a little, and holds it.
+    fn peek(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
+        let mut scratch = [const { MaybeUninit::uninit() }; WATCH_BYTES];
+        let mut read = ReadBuf::uninit(&mut scratch);
+        if Pin::new(&mut self.io)
+            .poll_read(cx, &mut read)?
+            .is_pending()
+        {
+            return Ok(Poll::Pending);
+        }
+        if read.filled().is_empty() {
+            self.silence = Silence::Left;
+        }
+        self.held.extend_from_slice(read.filled());
+        Ok(Poll::Ready(()))
+    }
+
     /// While hyper answers, it does not read, so a client that leaves has to be noticed here: else its request would
     /// be worked on to the end, upstream and all.
     fn watch(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
@@ -317,19 +389,10 @@ impl<T: AsyncRead + Unpin> Gate<T> {
             Silence::Expired => return Ok(()),
             Silence::Left => return Err(io::ErrorKind::ConnectionAborted.into()),
         }
-        let mut scratch = [const { MaybeUninit::uninit() }; WATCH_BYTES];
-        let mut read = ReadBuf::uninit(&mut scratch);
-        if Pin::new(&mut self.io)
-            .poll_read(cx, &mut read)?
-            .is_pending()
-        {
+        // That a client left is no error yet. It may have had its whole answer: then hyper reads next, and closes in peace.
+        if self.peek(cx)?.is_pending() {
             return Ok(());
         }
-        if read.filled().is_empty() {
-            // Not an error yet. The client may have had its whole answer: then hyper reads next, and closes in peace.
-            self.silence = Silence::Left;
-        }
-        self.held.extend_from_slice(read.filled());
         // What was read here can no longer wake a hyper that has begun to wait for it.
         cx.waker().wake_by_ref();
         Ok(())
@@ -408,6 +471,9 @@ impl Writes {
         }
     }
 }
+
+/// How long hyper waits for another request before all that it keeps is given back. A busy connection never comes to it.
+const REST: Duration = Duration::from_millis(200);
 
 const LINGER: Duration = Duration::from_secs(2);
 const MAX_LINGER_READS: usize = 256;

@@ -202,15 +202,17 @@ async fn serve_client(
     counters.open_connections.fetch_add(1, Ordering::Relaxed);
     let mut socket = Idle::new(stream, state.limits.tunnel_idle);
     let connection = |via| Connection::new(state.clone(), via, client.clone(), entry.share());
+    // Each boxed, as in all that follows: a future is as large as the largest of its steps, and most clients are at one that
+    // is small, which is to wait.
     match entrance {
-        Entrance::Proxy => proxy(&connection(Via::Proxy), socket).await,
-        Entrance::SteerTls => steer::tls(&connection(Via::Steered), socket).await,
-        Entrance::SteerHttp => steer::http(&connection(Via::Steered), socket).await,
+        Entrance::Proxy => Box::pin(proxy(&connection(Via::Proxy), socket)).await,
+        Entrance::SteerTls => Box::pin(steer::tls(&connection(Via::Steered), socket)).await,
+        Entrance::SteerHttp => Box::pin(steer::http(&connection(Via::Steered), socket)).await,
         Entrance::Interceptor => {
             let connection = connection(Via::Steered);
-            match preamble::accept(&connection, &mut socket).await {
-                Some(Carried::Tls) => steer::tls(&connection, socket).await,
-                Some(Carried::Http) => steer::http(&connection, socket).await,
+            match Box::pin(preamble::accept(&connection, &mut socket)).await {
+                Some(Carried::Tls) => Box::pin(steer::tls(&connection, socket)).await,
+                Some(Carried::Http) => Box::pin(steer::http(&connection, socket)).await,
                 None => {}
             }
         }
@@ -219,12 +221,14 @@ async fn serve_client(
 }
 
 async fn proxy(connection: &Arc<Connection>, socket: Socket) {
-    match serve_h1(connection, socket).await {
+    match Box::pin(serve_h1(connection, socket)).await {
         None => {}
         Some((Takeover::Tunnel(origin, tls), agent)) => {
-            connect::tunnel(connection, agent, origin, tls).await
+            Box::pin(connect::tunnel(connection, agent, origin, tls)).await
         }
-        Some((Takeover::WebSocket(socket), agent)) => socket.run(&connection.state, agent).await,
+        Some((Takeover::WebSocket(socket), agent)) => {
+            Box::pin(socket.run(&connection.state, agent)).await
+        }
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) async fn tls(connection: &Arc<Connection>, mut agent: Socket) {
             record.asks(&Method::CONNECT, &origin, "");
             record.answered(Verdict::Allowed, "steered", StatusCode::OK.as_u16());
             drop(record);
-            connect::tunnel(connection, agent, origin, tls).await;
+            Box::pin(connect::tunnel(connection, agent, origin, tls)).await;
         }
         Err(reject) => {
             if let Some(origin) = reject.origin() {
@@ -72,7 +72,8 @@ fn admitted(state: &State, server_name: Option<&str>) -> Result<(Origin, Tls), R
 
 /// Serves plain requests, each of whose Host is its origin.
 pub(super) async fn http(connection: &Arc<Connection>, agent: Socket) {
-    if let Some((Takeover::WebSocket(socket), agent)) = serve_h1(connection, agent).await {
-        socket.run(&connection.state, agent).await;
+    if let Some((Takeover::WebSocket(socket), agent)) = Box::pin(serve_h1(connection, agent)).await
+    {
+        Box::pin(socket.run(&connection.state, agent)).await;
     }
 }

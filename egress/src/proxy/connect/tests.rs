@@ -6,7 +6,11 @@ use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
+use tokio_rustls::server::TlsStream;
+
 use super::{MAX_CLIENT_HELLO, read_hello};
+use crate::proxy::connection::serve_h1;
+use crate::proxy::socket::{Prefixed, Socket};
 
 #[tokio::test]
 async fn a_large_client_hello_is_read_however_it_arrives() {
@@ -51,4 +55,29 @@ async fn no_more_than_its_bound_is_read_of_a_client_hello() {
     let mut left = Vec::new();
     agent.read_to_end(&mut left).await.unwrap();
     assert_eq!(stream.len() - left.len(), MAX_CLIENT_HELLO);
+}
+
+/// The size of the future that a function of these arguments returns.
+fn size<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
+    size_of::<F>()
+}
+
+fn size_of_three<A, B, C, F>(_: fn(A, B, C) -> F) -> usize {
+    size_of::<F>()
+}
+
+fn size_of_two<A, B, F>(_: fn(A, B) -> F) -> usize {
+    size_of::<F>()
+}
+
+#[test]
+fn what_waits_for_the_next_request_is_small() {
+    type Agent = TlsStream<Prefixed<Socket>>;
+    let sizes = [
+        size(super::tunnel),
+        size_of_three(super::intercept),
+        size_of_two(serve_h1::<Agent>),
+        size_of::<Agent>(),
+    ];
+    assert_eq!(sizes, [0; 4]);
 }

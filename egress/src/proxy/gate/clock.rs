@@ -14,7 +14,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 pub(super) enum Awaited {
     /// The rest of a head; at a connection's start also its first byte.
     Head,
-    /// The first byte of another request.
+    /// The first byte of another request, which may be near.
+    Next,
+    /// The first byte of another request, after it did not come at once.
     Request,
     /// More of a body.
     Body,
