@@ -239,6 +239,8 @@ async fn relay(
         redaction = Redaction::of(rule, &lease, &mut head, noted.masked(), &state.decoders);
     }
     let lasting = Lasting::new(&permit, generation);
+    // Whoever holds a policy last frees it, which takes long where it has many routes: that has to be the reload.
+    drop(policy);
 
     if kind == Kind::WebSocket {
         let opening = upgrade::open(connection, &permit, lasting, head, &mut redaction, record);

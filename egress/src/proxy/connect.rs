@@ -130,7 +130,8 @@ async fn intercept(
             None => http1_alone(&config),
         };
         let stream = hello.into_stream(config).await.map_err(agent_tls)?;
-        Ok((stream, turn))
+        // Boxed: what follows hands it on and on, and has room for each of the places.
+        Ok((Box::new(stream), turn))
     };
     let handshake = Box::pin(state.unless_withdrawn(origin, handshake));
     let (stream, turn) = match timeout(state.limits.handshake, handshake).await {
@@ -175,8 +176,9 @@ async fn pass_through(
         Ok(hello) => hello?,
         Err(_) => return Err(no_handshake_in_time().at(origin)),
     };
-    let policy = state.policy.load_full();
-    let permit = policy
+    let permit = state
+        .policy
+        .load()
         .routes
         .admit_passthrough(origin)
         .map_err(|denial| denied(origin, &denial))?;

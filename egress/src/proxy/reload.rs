@@ -3,9 +3,9 @@
 //! A new policy is built whole and swapped in one step. On any fault the old one stays.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::Ordering;
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use super::State;
 use super::connect::denied;
@@ -91,6 +91,7 @@ impl State {
                 self.audit.counters.reloads.fetch_add(1, Ordering::Relaxed);
                 *last_fault = None;
                 self.announce();
+                retire(old);
                 Ok(changes)
             }
             Err(faults) => {
@@ -175,16 +176,20 @@ impl State {
         let mut epoch = self.epoch.subscribe();
         loop {
             epoch.mark_unchanged();
-            let policy = self.policy.load_full();
-            let decided = policy.routes.decide(permit.target().clone());
-            let by_the_same = decided.is_ok_and(|now| now.route().id == lasting.route);
-            if !by_the_same || !policy.upholds(&lasting) {
+            if !self.upholds(permit, &lasting) {
                 return;
             }
             if epoch.changed().await.is_err() {
                 return;
             }
         }
+    }
+
+    /// Whether a request would be decided by the same route as it was, and its connection be upheld.
+    fn upholds(&self, permit: &Permit, lasting: &Lasting) -> bool {
+        let policy = self.policy.load();
+        let decided = policy.routes.decide(permit.target().clone());
+        decided.is_ok_and(|now| now.route().id == lasting.route) && policy.upholds(lasting)
     }
 
     /// Resolves once a new tunnel to the origin would not be passed through under this route: it is gone, or another one
@@ -284,6 +289,19 @@ pub fn warn_of_unnamed(policy: &Policy, handed: &[SlotName]) {
         if policy.slots.get(slot).is_none() {
             tracing::warn!(%slot, "no route names this slot of --slots-fd; its value waits for a reload");
         }
+    }
+}
+
+/// Frees the policy before, here and not in the midst of a request that was decided by it.
+fn retire(old: Arc<Policy>) {
+    const STEP: Duration = Duration::from_millis(1);
+    const STEPS: u32 = 1000;
+    for _ in 0..STEPS {
+        // Nobody holds one while waiting for anything.
+        if Arc::strong_count(&old) == 1 {
+            break;
+        }
+        std::thread::sleep(STEP);
     }
 }
 
