@@ -153,7 +153,7 @@ pub async fn serve_h1<T>(connection: &Arc<Connection>, io: T) -> Option<(Takeove
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let mut gate = Gate::new(io, connection.state.limits.gate());
+    let mut gate = Box::new(Gate::new(io, connection.state.limits.gate()));
     loop {
         gate = match Box::pin(serve_requests(connection, gate)).await {
             Served::Resting(gate) => gate,
@@ -169,12 +169,12 @@ where
 /// What became of a connection.
 enum Served<T> {
     /// Nothing is under way on it, and nothing has come for a while.
-    Resting(Gate<T>),
-    Ended(Gate<T>),
+    Resting(Box<Gate<T>>),
+    Ended(Box<Gate<T>>),
 }
 
 /// Serves requests until none has come for a while.
-async fn serve_requests<T>(connection: &Arc<Connection>, mut gate: Gate<T>) -> Served<T>
+async fn serve_requests<T>(connection: &Arc<Connection>, mut gate: Box<Gate<T>>) -> Served<T>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -208,7 +208,7 @@ where
 }
 
 /// Says why, where the gate ended it, or hands it over.
-async fn end<T>(connection: &Arc<Connection>, gate: Gate<T>) -> Option<(Takeover, Prefixed<T>)>
+async fn end<T>(connection: &Arc<Connection>, gate: Box<Gate<T>>) -> Option<(Takeover, Prefixed<T>)>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

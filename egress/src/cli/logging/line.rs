@@ -289,7 +289,7 @@ fn push_json(line: &mut String, text: &str) {
 /// Adds a number as short as can be. Times have three digits after the point, which takes no search for the shortest.
 fn push_number(line: &mut String, value: f64) {
     let thousandths = (value * 1e3).round();
-    let is_short = (0.0..1e15).contains(&thousandths) && thousandths / 1e3 == value;
+    let is_short = value.is_sign_positive() && thousandths < 1e15 && thousandths / 1e3 == value;
     if !is_short {
         _ = write!(line, "{value:?}");
         return;

@@ -58,7 +58,7 @@ async fn no_more_than_its_bound_is_read_of_a_client_hello() {
 }
 
 /// The size of the future that a function of these arguments returns.
-fn size<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
+fn size_of_four<A, B, C, D, F>(_: fn(A, B, C, D) -> F) -> usize {
     size_of::<F>()
 }
 
@@ -70,14 +70,13 @@ fn size_of_two<A, B, F>(_: fn(A, B) -> F) -> usize {
     size_of::<F>()
 }
 
+/// Most tunnels wait, most of the time.
 #[test]
-fn what_waits_for_the_next_request_is_small() {
-    type Agent = TlsStream<Prefixed<Socket>>;
-    let sizes = [
-        size(super::tunnel),
+fn what_is_kept_of_a_tunnel_that_waits_is_small() {
+    let kept = [
+        size_of_four(super::tunnel),
         size_of_three(super::intercept),
-        size_of_two(serve_h1::<Agent>),
-        size_of::<Agent>(),
+        size_of_two(serve_h1::<Box<TlsStream<Prefixed<Socket>>>>),
     ];
-    assert_eq!(sizes, [0; 4]);
+    assert!(kept.iter().sum::<usize>() <= 2500, "{kept:?}");
 }
