@@ -10,16 +10,23 @@ import sys
 BUILT = pathlib.Path(__file__).resolve().parent.parent / "target/release/egress"
 
 
-class Parser(argparse.ArgumentParser):
+class Plain(argparse.ArgumentParser):
     """Tells faults as `egress` does: an error, a hint, and exit code 2."""
 
     def __init__(self, text):
         super().__init__(description=text, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
-        about = "the binary [default: target/release/egress]"
-        self.add_argument("--egress", type=binary, default=str(BUILT), metavar="FILE", help=about)
 
     def error(self, message):
         fail(message, f"{self.prog} --help lists the options")
+
+
+class Parser(Plain):
+    """With the one binary that is measured."""
+
+    def __init__(self, text):
+        super().__init__(text)
+        about = "the binary [default: target/release/egress]"
+        self.add_argument("--egress", type=binary, default=str(BUILT), metavar="FILE", help=about)
 
 
 def fail(message, hint):

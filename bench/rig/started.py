@@ -1,0 +1,66 @@
+"""Programs that run beside a measurement: started by `eload spawn`, which times them, and ended with all their descendants."""
+
+import os
+import pathlib
+import signal
+import subprocess
+
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+class NotStarted(Exception):
+    """With what the program said."""
+
+
+class Started:
+    def __init__(self, eload, port, processors, log, command, environment=None):
+        words = [eload, "spawn", "--port", port, "--cpu", ",".join(map(str, processors)), "--log", log, "--", *command]
+        environment = {**os.environ, **(environment or {})}
+        self.spawn = subprocess.Popen([str(word) for word in words], stdout=subprocess.PIPE, text=True, env=environment)
+        told = self.spawn.stdout.readline().split()
+        if len(told) != 2:
+            self.spawn.wait()
+            raise NotStarted(log.read_text()[-2000:] if log.exists() else "")
+        self.pid, self.start_ms = int(told[0]), float(told[1])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        members = tree(self.pid)
+        for number in signal.SIGTERM, signal.SIGKILL:
+            for pid in members:
+                try:
+                    os.kill(pid, number)
+                except ProcessLookupError:
+                    pass
+            try:
+                self.spawn.wait(timeout=0.5)
+                # What it left behind is ended as well.
+            except subprocess.TimeoutExpired:
+                continue
+        self.spawn.wait()
+
+    def seconds(self):
+        """CPU time of the tree, in ticks of 10 ms: enough to know what is foreign."""
+        return sum(spent(pid) for pid in tree(self.pid))
+
+
+def tree(pid):
+    """The process and its descendants."""
+    found = [pid]
+    for children in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            for child in children.read_text().split():
+                found += tree(int(child))
+        except OSError:
+            continue
+    return found
+
+
+def spent(pid):
+    try:
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return 0
+    return (int(fields[11]) + int(fields[12])) / TICK
