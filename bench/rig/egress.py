@@ -17,19 +17,24 @@ RULES = """\
 """
 
 
-def peer(name, binary):
+def peer(name, binary, write=None, words=()):
+    """With the routes file that `write` writes, and more arguments."""
+
+    def command(bench, program):
+        routes = bench.directory / "routes.yaml"
+        (write or ordinary_routes)(routes)
+        return [*serve(bench, program, routes), *words]
+
     environment = {"EGRESS_TOKEN_0": TOKEN}
     return Peer(name, "forward", {"h2", "ws", "mint"}, lambda: binary, command, "", environment)
 
 
-def command(bench, program):
-    routes = bench.directory / "routes.yaml"
-    write_routes(routes, ["api.test", *(f"c{number}.cold.test" for number in range(COLD))])
-    return serve(bench, program, routes)
+def ordinary_routes(path):
+    write_routes(path, ["api.test", *(f"c{number}.cold.test" for number in range(COLD))])
 
 
-def write_routes(path, hosts):
-    path.write_text("routes:\n" + "".join(f"  - host: {host}\n{RULES}" for host in hosts))
+def write_routes(path, hosts, more=""):
+    path.write_text("routes:\n" + more + "".join(f"  - host: {host}\n{RULES}" for host in hosts))
 
 
 def serve(bench, program, routes):

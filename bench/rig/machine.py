@@ -80,6 +80,10 @@ class Processors:
         # Hyperthreads of one core slow each other down.
         self.proxy = sorted(mine[1:], key=lambda processor: (processor in siblings, processor))
 
+    def two(self):
+        """Two for the proxy, of which one is the load's as well where there are no more."""
+        return (self.proxy + [self.load])[:2]
+
     def take_ours(self):
         """This process and what it starts are part of the load."""
         os.sched_setaffinity(0, {self.load})

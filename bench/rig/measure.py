@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 
+import command
+from command import fail
 from rig import machine, programs
 from rig.egress import COLD, UPSTREAM
 from rig.started import NotStarted, Started
@@ -166,6 +168,22 @@ def tell(what, figures):
     for name, found in figures.items():
         if found.get("errors"):
             print(f"  {name}: {found['errors']} errors, the first: {found.get('first_error')}", file=sys.stderr)
+
+
+def listed(what, known):
+    def names(text):
+        found = [name for name in text.split(",") if name]
+        for name in found:
+            if name not in known:
+                fail(f"{name!r} is no {what}", f"one or more of {','.join(known)}")
+        return found
+
+    return names
+
+
+def peak(pid):
+    """MiB that a process held at most."""
+    return command.memory(pid, "VmHWM") / 1024
 
 
 def size(peer):

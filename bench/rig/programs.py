@@ -4,7 +4,7 @@ import os
 import pathlib
 import subprocess
 
-from command import BUILT, fail
+from command import BUILT, fail, output
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
@@ -30,6 +30,12 @@ def peer(name):
 
 def built_peer(name):
     return PEERS / f"release/{name}-peer"
+
+
+def result(name):
+    """Where a result goes that nobody named a file for."""
+    (TARGET / "bench").mkdir(parents=True, exist_ok=True)
+    return output(TARGET / "bench" / name)
 
 
 def cargo(*words):

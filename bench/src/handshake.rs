@@ -24,6 +24,9 @@ pub(crate) struct Args {
     /// Tunnels at once
     #[arg(long, value_name = "N", default_value_t = 4)]
     connections: usize,
+    /// Take turns among h0.many.test, h1.many.test and so on
+    #[arg(long, value_name = "N")]
+    hosts: Option<u64>,
     /// Open one tunnel to each of c0.cold.test, c1.cold.test and so on instead, without a warm-up
     #[arg(long, value_name = "HOSTS")]
     cold: Option<u64>,
@@ -32,14 +35,17 @@ pub(crate) struct Args {
 struct Load {
     target: Target,
     tally: Tally,
+    hosts: Option<u64>,
     /// How many tunnels were begun.
     begun: Cell<u64>,
 }
 
 pub(crate) async fn measure(args: Args) -> anyhow::Result<()> {
+    let (target, tally) = (Target::new(args.target)?, Tally::default());
     let load = Rc::new(Load {
-        target: Target::new(args.target)?,
-        tally: Tally::default(),
+        target,
+        tally,
+        hosts: args.hosts,
         begun: Cell::new(0),
     });
     let tree = load.target.measured.as_ref();
@@ -65,7 +71,7 @@ pub(crate) async fn measure(args: Args) -> anyhow::Result<()> {
 
 async fn open_cold(load: Rc<Load>, hosts: u64) {
     loop {
-        let number = load.begun.replace(load.begun.get() + 1);
+        let number = load.next();
         if number >= hosts {
             return;
         }
@@ -83,7 +89,17 @@ async fn open_cold(load: Rc<Load>, hosts: u64) {
 async fn open_same(load: Rc<Load>, window: Window) {
     while !window.is_over() {
         let begin = Instant::now();
-        if let Some(connection) = load.ask(load.target.open()).await {
+        let opening = async {
+            match load.hosts {
+                None => load.target.open().await,
+                Some(hosts) => {
+                    load.target
+                        .open_to(&format!("h{}.many.test", load.next() % hosts))
+                        .await
+                }
+            }
+        };
+        if let Some(connection) = load.ask(opening).await {
             if window.contains(begin) {
                 load.tally.took_since(begin);
             }
@@ -93,6 +109,10 @@ async fn open_same(load: Rc<Load>, window: Window) {
 }
 
 impl Load {
+    fn next(&self) -> u64 {
+        self.begun.replace(self.begun.get() + 1)
+    }
+
     /// One request on the tunnel that `opening` yields, which is over before the connection is closed.
     async fn ask(
         &self,

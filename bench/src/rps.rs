@@ -1,6 +1,5 @@
 //! Requests on tunnels that stay open, each as soon as the answer before it is there.
 
-use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -27,9 +26,6 @@ pub(crate) struct Args {
     /// Requests at once on all tunnels together, which then take turns
     #[arg(long, value_name = "N")]
     at_once: Option<usize>,
-    /// Spread the tunnels over hosts h0.many.test, h1.many.test and so on
-    #[arg(long, value_name = "N")]
-    hosts: Option<usize>,
     /// What to ask for
     #[arg(long, default_value = "/1k")]
     path: String,
@@ -41,7 +37,6 @@ struct Load {
     path: String,
     streams: usize,
     turns: Semaphore,
-    hosts: Option<usize>,
 }
 
 pub(crate) async fn measure(args: Args) -> anyhow::Result<()> {
@@ -51,15 +46,14 @@ pub(crate) async fn measure(args: Args) -> anyhow::Result<()> {
         path: args.path,
         streams: args.streams,
         turns: Semaphore::new(args.at_once.unwrap_or(Semaphore::MAX_PERMITS)),
-        hosts: args.hosts,
     });
     let mut opened = Vec::with_capacity(args.connections);
-    for number in 0..args.connections {
-        opened.push(load.open(number).await?);
+    for _ in 0..args.connections {
+        opened.push(load.target.open().await?);
     }
     let window = Window::from_now(&args.window);
-    for (number, connection) in opened.into_iter().enumerate() {
-        spawn_local(keep_asking(Rc::clone(&load), number, connection, window));
+    for connection in opened {
+        spawn_local(keep_asking(Rc::clone(&load), connection, window));
     }
     window
         .report(load.target.measured.as_ref(), &load.tally)
@@ -68,7 +62,7 @@ pub(crate) async fn measure(args: Args) -> anyhow::Result<()> {
 }
 
 /// One tunnel. Where it breaks, the error is counted and another one is opened.
-async fn keep_asking(load: Rc<Load>, number: usize, first: Connection, window: Window) {
+async fn keep_asking(load: Rc<Load>, first: Connection, window: Window) {
     let mut next = Ok(first);
     loop {
         match next {
@@ -79,7 +73,7 @@ async fn keep_asking(load: Rc<Load>, number: usize, first: Connection, window: W
             return;
         }
         sleep(Duration::from_millis(20)).await;
-        next = load.open(number).await;
+        next = load.target.open().await;
     }
 }
 
@@ -102,19 +96,6 @@ async fn ask(load: Rc<Load>, mut connection: Connection, window: Window) {
             Ok(()) if window.contains(begin) => load.tally.took_since(begin),
             Ok(()) => {}
             Err(error) => return load.tally.failed(&error),
-        }
-    }
-}
-
-impl Load {
-    async fn open(&self, number: usize) -> io::Result<Connection> {
-        match self.hosts {
-            None => self.target.open().await,
-            Some(hosts) => {
-                self.target
-                    .open_to(&format!("h{}.many.test", number % hosts))
-                    .await
-            }
         }
     }
 }

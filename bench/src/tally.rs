@@ -163,7 +163,6 @@ impl Report {
         }
     }
 
-    #[expect(clippy::print_stdout, reason = "the line is the answer")]
     pub(crate) fn print(&self) {
         println!("{}", serde_json::to_string(self).unwrap_or_default());
     }
