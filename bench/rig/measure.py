@@ -86,9 +86,11 @@ class Bench:
         shared = [name for name in names if not MEASUREMENTS[name].fresh]
         alone = [[name] for name in names if MEASUREMENTS[name].fresh]
         with self.upstream() as upstream:
-            for together in [*alone, shared]:
-                if together:
+            for together in filter(None, [*alone, shared]):
+                try:
                     self.together(peer, together, upstream, figures)
+                except NotStarted as error:
+                    print(f"{peer.name} did not start for {', '.join(together)}: {error}", file=sys.stderr)
         return figures
 
     def together(self, peer, names, upstream, figures):
@@ -155,11 +157,7 @@ def rounds(bench, peers, names, count):
         for at in range(len(peers)):
             peer = peers[(at + number) % len(peers)]
             begin = time.monotonic()
-            try:
-                figures = bench.round(peer, names)
-            except NotStarted as error:
-                print(f"{peer.name} did not start:\n{error}", file=sys.stderr)
-                figures = {}
+            figures = bench.round(peer, names)
             results[peer.name].append(figures)
             tell(f"round {number + 1} of {count}: {peer.name}, {time.monotonic() - begin:.0f} s", figures)
     return results

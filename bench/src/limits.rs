@@ -1,6 +1,7 @@
 //! What this processor can do at best, on one core and in this process: TLS handshakes and records in memory, minting, and the
 //! system calls that every proxy in user space has to make for a request.
 
+use std::fs;
 use std::hint::black_box;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -138,10 +139,12 @@ impl Limits<'_> {
     }
 
     fn minting(&self) -> anyhow::Result<()> {
-        let path = self.certs.join("egress/ca-both.pem");
-        let pem = std::fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        let issuer = Issuer::from_ca_cert_pem(&pem, KeyPair::from_pem(&pem)?)?;
+        let read = |file: &str| {
+            let path = self.certs.join("egress").join(file);
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+        };
+        let key = KeyPair::from_pem(&read("ca-key.pem")?)?;
+        let issuer = Issuer::from_ca_cert_pem(&read("ca-cert.pem")?, key)?;
         let shared = KeyPair::generate()?;
         let mint = |key: &KeyPair| {
             let mut params = CertificateParams::new(vec!["api.test".to_owned()])?;
