@@ -139,7 +139,7 @@ class Bench:
         try:
             figures = json.loads(done.stdout)
         except json.JSONDecodeError:
-            figures = {"n": 0, "errors": 1, "first_error": done.stderr.strip().removeprefix("error: ") or "no answer"}
+            figures = {"n": 0, "errors": 1, "first_error": done.stderr.strip().removeprefix("error: ") or f"eload ended with {done.returncode}"}
         figures["foreign"] = round(max(0.0, taken) / (time.monotonic() - begin), 3)
         return figures
 

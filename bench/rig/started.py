@@ -4,6 +4,7 @@ import os
 import pathlib
 import signal
 import subprocess
+import time
 
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -29,17 +30,17 @@ class Started:
     def __exit__(self, *_):
         members = tree(self.pid)
         for number in signal.SIGTERM, signal.SIGKILL:
-            for pid in members:
-                try:
-                    os.kill(pid, number)
-                except ProcessLookupError:
-                    pass
+            for pid in filter(lives, members):
+                os.kill(pid, number)
             try:
                 self.spawn.wait(timeout=0.5)
-                # What it left behind is ended as well.
             except subprocess.TimeoutExpired:
                 continue
         self.spawn.wait()
+        # Where its parent was killed, nothing waited for it so far; and thousands of sockets are not closed in no time.
+        end = time.monotonic() + 10
+        while any(map(lives, members)) and time.monotonic() < end:
+            time.sleep(0.01)
 
     def seconds(self):
         """CPU time of the tree, in ticks of 10 ms: enough to know what is foreign."""
@@ -56,6 +57,17 @@ def tree(pid):
         except OSError:
             continue
     return found
+
+
+def lives(pid):
+    """Whether any thread of a process does: the first may have ended while another still has the sockets."""
+    for stat in pathlib.Path(f"/proc/{pid}/task").glob("*/stat"):
+        try:
+            if stat.read_text().rsplit(")", 1)[1].split()[0] not in "ZX":
+                return True
+        except OSError:
+            continue
+    return False
 
 
 def spent(pid):
