@@ -4,7 +4,7 @@ import os
 import pathlib
 import subprocess
 
-from command import BUILT, fail, output
+from command import BUILT, fail
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
@@ -35,7 +35,7 @@ def built_peer(name):
 def result(name):
     """Where a result goes that nobody named a file for."""
     (TARGET / "bench").mkdir(parents=True, exist_ok=True)
-    return output(TARGET / "bench" / name)
+    return TARGET / "bench" / name
 
 
 def cargo(*words):

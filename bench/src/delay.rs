@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::str;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args as ClapArgs;
 use futures_util::StreamExt as _;
@@ -133,13 +133,14 @@ impl Load {
         let sent = str::from_utf8(sent)
             .ok()
             .and_then(|sent| sent.parse::<u64>().ok());
-        if let Some(sent) = sent
-            && self
-                .window
-                .get()
-                .is_some_and(|window| window.contains(Instant::now()))
-        {
-            self.tally.took(nanoseconds().saturating_sub(sent));
+        let (Some(sent), Some(window)) = (sent, self.window.get()) else {
+            return;
+        };
+        let delay = nanoseconds().saturating_sub(sent);
+        // By when it was sent: what was sent while the other streams were opened has waited for nobody but us.
+        let sent = Instant::now().checked_sub(Duration::from_nanos(delay));
+        if sent.is_some_and(|sent| window.contains(sent)) {
+            self.tally.took(delay);
         }
     }
 }
