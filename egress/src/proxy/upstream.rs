@@ -3,6 +3,7 @@
 //! Both demand a [`Permit`], so a request that no route decided on cannot be sent: it does not compile.
 
 mod dial;
+mod interim;
 mod lookups;
 mod pool;
 mod prompt;
@@ -12,7 +13,7 @@ mod tls;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, request};
@@ -20,7 +21,6 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
@@ -29,7 +29,7 @@ pub use self::pool::{Checkin, Pool};
 pub use self::shared::Stream as SharedStream;
 pub use self::tls::{Roots, TlsClients, TlsFault};
 
-use self::pool::{Connection, Home, Key};
+use self::pool::{Connection, Home, Http1, Key};
 use self::prompt::Prompt;
 use self::shared::Shared;
 use self::tls::Alpn;
@@ -93,14 +93,13 @@ impl Upstream {
             };
             address(&mut request, permit, connection.speaks_h2())?;
             frame(&mut request);
-            let interim = match connection.speaks_h2() {
-                true => None,
-                false => Some(Interim::watch(&mut request)),
-            };
             let answered = self
-                .answered(connection.try_send(request), &received, interim.as_deref())
+                .answered(connection.try_send(request), &received)
                 .await
-                .map_err(|reject| reject.at(origin))?;
+                .ok_or_else(|| {
+                    let reject = Reject::new(Cause::UpstreamTimeout).at(origin);
+                    reject.because("no answer in time")
+                })?;
             match answered {
                 Ok(mut response) => {
                     // Nobody knows where the next message begins on a connection whose answer overtook its request, or
@@ -139,31 +138,15 @@ impl Upstream {
         &self,
         answer: impl Future<Output = T>,
         received: &AtomicU64,
-        interim: Option<&Interim>,
-    ) -> Result<T, Reject> {
+    ) -> Option<T> {
         let mut answer = pin!(answer);
-        let mut too_many = pin!(async {
-            match interim {
-                Some(interim) => interim.too_many.notified().await,
-                None => std::future::pending().await,
-            }
-        });
         loop {
             let before = received.load(Ordering::Relaxed);
-            let in_time = timeout(self.limits.answer, answer.as_mut());
-            tokio::select! {
-                biased;
-                answered = in_time => match answered {
-                    Ok(answer) => return Ok(answer),
-                    Err(_) if received.load(Ordering::Relaxed) != before => {}
-                    Err(_) => {
-                        return Err(Reject::new(Cause::UpstreamTimeout).because("no answer in time"));
-                    }
-                },
-                () = too_many.as_mut() => {
-                    let reject = Reject::new(Cause::UpstreamProtocol);
-                    return Err(reject.because("interim answers without end"));
-                }
+            if let Ok(answer) = timeout(self.limits.answer, answer.as_mut()).await {
+                return Some(answer);
+            }
+            if received.load(Ordering::Relaxed) == before {
+                return None;
             }
         }
     }
@@ -257,10 +240,12 @@ impl Upstream {
         permit: &Permit,
         mut stream: Stream,
     ) -> Result<Connection, Reject> {
-        match &mut stream {
-            Stream::Left(plain) => plain.ask(),
-            Stream::Right(tls) => tls.get_mut().0.ask(),
-        }
+        let prompt = match &mut stream {
+            Stream::Left(plain) => plain,
+            Stream::Right(tls) => tls.get_mut().0,
+        };
+        prompt.ask();
+        let interim = prompt.interim();
         let (sender, connection) = self
             .limits
             .http1_client()
@@ -272,7 +257,7 @@ impl Upstream {
                     .because(error)
             })?;
         tokio::spawn(connection);
-        Ok(Connection::H1(sender))
+        Ok(Connection::H1(Http1 { sender, interim }))
     }
 
     async fn handshake_h2(&self, permit: &Permit, stream: Stream) -> Result<Connection, Reject> {
@@ -287,30 +272,6 @@ impl Upstream {
                     .because(error)
             })?;
         Ok(Connection::h2(Shared::start(sender, connection)))
-    }
-}
-
-/// Counts interim answers over HTTP/1.1 (RFC 9110, section 15.2). hyper takes as many as there are in one step, and holds up
-/// whatever else its thread has to do. Over HTTP/2 it does not.
-#[derive(Debug, Default)]
-struct Interim {
-    seen: AtomicU32,
-    too_many: Notify,
-}
-
-/// An upstream that works for an hour and says so every ten seconds sends fewer.
-const MOST_INTERIM: u32 = 1000;
-
-impl Interim {
-    fn watch<B>(request: &mut Request<B>) -> Arc<Self> {
-        let interim = Arc::new(Self::default());
-        let counted = interim.clone();
-        hyper::ext::on_informational(request, move |_| {
-            if counted.seen.fetch_add(1, Ordering::Relaxed) == MOST_INTERIM {
-                counted.too_many.notify_one();
-            }
-        });
-        interim
     }
 }
 

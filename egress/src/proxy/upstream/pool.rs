@@ -16,6 +16,7 @@ use hyper::client::conn::{TrySendError, http1};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::super::body::Upload;
+use super::interim::Interim;
 use super::shared::{Shared, Stream};
 use crate::policy::Lasting;
 use crate::route::target::Origin;
@@ -49,7 +50,7 @@ struct Place {
 
 #[derive(Debug)]
 struct Waiting {
-    sender: http1::SendRequest<Upload>,
+    connection: Http1,
     since: Instant,
     _kept: OwnedSemaphorePermit,
 }
@@ -57,8 +58,15 @@ struct Waiting {
 /// A connection that is ready for one request.
 #[derive(Debug)]
 pub(super) enum Connection {
-    H1(http1::SendRequest<Upload>),
+    H1(Http1),
     H2(Shared, Stream),
+}
+
+/// An HTTP/1.1 connection.
+#[derive(Debug)]
+pub(super) struct Http1 {
+    pub(super) sender: http1::SendRequest<Upload>,
+    pub(super) interim: Interim,
 }
 
 /// How many keys there may be before those without a connection are forgotten. An agent makes one with each host under a
@@ -85,8 +93,10 @@ impl Pool {
         }
         loop {
             let mut waiting = lock(&place.waiting).pop()?;
-            if waiting.since.elapsed() < self.idle && waiting.sender.ready().await.is_ok() {
-                return Some(Connection::H1(waiting.sender));
+            if waiting.since.elapsed() < self.idle
+                && waiting.connection.sender.ready().await.is_ok()
+            {
+                return Some(Connection::H1(waiting.connection));
             }
         }
     }
@@ -131,7 +141,7 @@ impl Pool {
     pub(super) fn reap(&self) {
         lock(&self.places).retain(|_, place| {
             lock(&place.waiting).retain(|waiting| {
-                waiting.since.elapsed() < self.idle && !waiting.sender.is_closed()
+                waiting.since.elapsed() < self.idle && !waiting.connection.sender.is_closed()
             });
             lock(&place.shared)
                 .retain_mut(|shared| !shared.sender.is_closed() && !shared.idle_for(self.idle));
@@ -203,7 +213,7 @@ impl Connection {
     /// What brings the connection back after its exchange.
     pub(super) fn checkin(self, home: Home) -> Checkin {
         match self {
-            Self::H1(sender) => Checkin(Back::H1 { home, sender }),
+            Self::H1(connection) => Checkin(Back::H1 { home, connection }),
             Self::H2(_, stream) => Checkin(Back::H2 { _stream: stream }),
         }
     }
@@ -213,7 +223,10 @@ impl Connection {
         mut request: Request<Upload>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
         match self {
-            Self::H1(sender) => sender.try_send_request(request).await,
+            Self::H1(connection) => {
+                connection.interim.count(&mut request);
+                connection.sender.try_send_request(request).await
+            }
             Self::H2(shared, stream) => {
                 request.body_mut().occupy(stream.clone());
                 shared.sender.try_send_request(request).await
@@ -228,23 +241,18 @@ pub struct Checkin(Back);
 
 #[derive(Debug)]
 enum Back {
-    H1 {
-        home: Home,
-        sender: http1::SendRequest<Upload>,
-    },
-    H2 {
-        _stream: Stream,
-    },
+    H1 { home: Home, connection: Http1 },
+    H2 { _stream: Stream },
 }
 
 impl Checkin {
     /// Call it when the answer was read to its end.
     pub fn complete(self) {
-        let Back::H1 { home, sender } = self.0 else {
+        let Back::H1 { home, connection } = self.0 else {
             return;
         };
         // A place that a reload dropped takes nothing back.
-        let Some(place) = home.0.upgrade().filter(|_| !sender.is_closed()) else {
+        let Some(place) = home.0.upgrade().filter(|_| !connection.sender.is_closed()) else {
             return;
         };
         let mut waiting = lock(&place.waiting);
@@ -252,7 +260,7 @@ impl Checkin {
             && let Ok(kept) = place.room.clone().try_acquire_owned()
         {
             waiting.push(Waiting {
-                sender,
+                connection,
                 since: Instant::now(),
                 _kept: kept,
             });

@@ -13,17 +13,29 @@ use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::interim::Interim;
+
 /// A connection to an upstream, below its TLS.
 #[derive(Debug)]
 pub struct Prompt {
     tcp: TcpStream,
     asks: bool,
+    interim: Interim,
 }
 
 impl Prompt {
     /// A stream that reads as `tcp` does, until it is told to [ask](Self::ask).
     pub(super) fn new(tcp: TcpStream) -> Self {
-        Self { tcp, asks: false }
+        Self {
+            tcp,
+            asks: false,
+            interim: Interim::default(),
+        }
+    }
+
+    /// The counter of interim answers. A read fails once there were too many.
+    pub(super) fn interim(&self) -> Interim {
+        self.interim.clone()
     }
 
     /// From now on, a read finds nothing only where the kernel has nothing. It costs a system call each time.
@@ -39,6 +51,7 @@ impl AsyncRead for Prompt {
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.interim.check()?;
         // First, so that the task is woken by what comes after the kernel was asked.
         let read = Pin::new(&mut this.tcp).poll_read(cx, out);
         if read.is_ready() || !this.asks {
