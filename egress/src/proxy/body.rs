@@ -312,9 +312,11 @@ impl Relayed {
                     Ok(data) => {
                         let is_last = self.incoming.is_end_stream();
                         if let Some(rewriter) = &mut self.rewriter {
-                            rewriter.push(data);
                             if is_last {
+                                rewriter.push_last(data);
                                 self.finish();
+                            } else {
+                                rewriter.push(data);
                             }
                             continue;
                         }

@@ -40,7 +40,10 @@ impl Masker {
 
     /// Takes the next piece, and returns all that no further piece can change.
     pub fn push(&mut self, mut piece: Bytes) -> impl Iterator<Item = Bytes> + use<> {
-        let seam = self.pattern.seam(&piece).filter(|_| !self.held.is_empty());
+        let seam = match self.held.is_empty() {
+            true => None,
+            false => self.pattern.seam(&piece),
+        };
         let before = match seam {
             // Nothing reaches over this place, so that what lies behind it need not be copied.
             Some(end) => {
@@ -71,7 +74,12 @@ impl Masker {
 
     /// Returns what was held back, at the stream's end. After it, another stream can begin.
     pub fn finish(&mut self) -> Bytes {
-        let text = self.joined(Bytes::new());
+        self.finish_with(Bytes::new())
+    }
+
+    /// The same with one more piece.
+    pub fn finish_with(&mut self, piece: Bytes) -> Bytes {
+        let text = self.joined(piece);
         let end = text.len();
         let masked = self.mask(text, end);
         (self.covered, self.edge) = (0, false);

@@ -26,18 +26,25 @@ fn naive(pattern: &Pattern, text: &[u8]) -> Vec<u8> {
     masked
 }
 
-/// The text in pieces of these lengths, the rest in one.
+/// The text in pieces of these lengths, the rest in one: before it is known to be the last, or after.
 fn in_pieces(mut masker: Masker, text: &[u8], lengths: &[usize]) -> Vec<u8> {
     let longest = masker.pattern.longest();
     let (mut masked, mut rest) = (Vec::new(), text);
-    for length in lengths.iter().chain([&text.len()]) {
-        let (piece, after) = rest.split_at(rest.len().min(*length));
+    let mut push = |masked: &mut Vec<u8>, piece: &[u8]| {
         masked.extend(masker.push(Bytes::copy_from_slice(piece)).flatten());
+        masker.held()
+    };
+    for length in lengths {
+        let (piece, after) = rest.split_at(rest.len().min(*length));
+        let held = push(&mut masked, piece);
         rest = after;
-        assert!(masker.held() < longest, "{} held back", masker.held());
-        assert_eq!(masked.len() + masker.held(), text.len() - rest.len());
+        assert!(held < longest, "{held} held back");
+        assert_eq!(masked.len() + held, text.len() - rest.len());
     }
-    masked.extend(masker.finish());
+    if lengths.len() % 2 == 0 {
+        push(&mut masked, std::mem::take(&mut rest));
+    }
+    masked.extend(masker.finish_with(Bytes::copy_from_slice(rest)));
     masked
 }
 

@@ -104,6 +104,18 @@ impl Rewriter {
         }
     }
 
+    /// Takes the last piece in. Nothing of it has to be held back, so that most answers come out as they came, in one.
+    pub fn push_last(&mut self, piece: Bytes) {
+        match &mut self.way {
+            Way::Plain(_) => {
+                let text = self.masker.finish_with(piece);
+                self.ready.extend((!text.is_empty()).then_some(text));
+            }
+            Way::Coded(_) => self.push(piece),
+        }
+        self.finish();
+    }
+
     /// Says that no further piece comes.
     pub fn finish(&mut self) {
         self.is_last = true;
