@@ -69,6 +69,24 @@ impl Origin {
         })
     }
 
+    /// Whether an authority is plainly this origin's: its name as it stands here, with its port or, where that is the
+    /// scheme's, without. There are other spellings, which only the parser knows.
+    fn is_written(&self, authority: &str) -> bool {
+        let rest = self
+            .host
+            .as_name()
+            .and_then(|name| authority.strip_prefix(name));
+        match rest {
+            Some("") => self.port == self.scheme.default_port(),
+            Some(rest) => {
+                rest.strip_prefix(':')
+                    .and_then(|port| parse_port(port).ok())
+                    == Some(self.port)
+            }
+            None => false,
+        }
+    }
+
     /// `host`, or `host:port` where the port is not the scheme's: what goes into Host and `:authority`.
     pub fn authority(&self) -> impl fmt::Display + '_ {
         fmt::from_fn(move |f| {
@@ -290,13 +308,17 @@ fn steered_origin<B>(request: &Request<B>) -> Result<Origin, InvalidTarget> {
 /// Holds a request in a tunnel to the tunnel's origin, on every request anew.
 fn check_tunnelled<B>(request: &Request<B>, tunnel: &Origin) -> Result<(), InvalidTarget> {
     let host = host_field(request)?
-        .map(|text| Origin::parse(tunnel.scheme, text))
+        .map(|text| origin_like(tunnel, text))
         .transpose()?;
     let named = if request.version() == Version::HTTP_2 {
         if request.uri().scheme_str() != Some(tunnel.scheme.as_str()) {
             return Err(InvalidTarget::Form);
         }
-        let authority = authority_origin(tunnel.scheme, request.uri().authority())?;
+        let authority = request.uri().authority().ok_or(InvalidTarget::NoHost)?;
+        if authority.as_str().contains('@') {
+            return Err(InvalidTarget::UserInfo);
+        }
+        let authority = origin_like(tunnel, authority.as_str())?;
         if host.is_some_and(|host| host != authority) {
             return Err(InvalidTarget::TwoHosts);
         }
@@ -313,6 +335,14 @@ fn check_tunnelled<B>(request: &Request<B>, tunnel: &Origin) -> Result<(), Inval
         Ok(())
     } else {
         Err(InvalidTarget::Misdirected)
+    }
+}
+
+/// Parses an authority, which is nearly always the tunnel's own as we would write it.
+fn origin_like(tunnel: &Origin, authority: &str) -> Result<Origin, InvalidTarget> {
+    match tunnel.is_written(authority) {
+        true => Ok(tunnel.clone()),
+        false => Origin::parse(tunnel.scheme, authority),
     }
 }
 
@@ -384,6 +414,35 @@ mod tests {
             request = request.header("host", *host);
         }
         Target::from_request(&request.body(()).unwrap(), &Via::Proxy, Kind::Exchange)
+    }
+
+    #[test]
+    fn what_is_plainly_an_origin_is_what_the_parser_makes_of_it() {
+        let texts = [
+            "api.test",
+            "api.test:443",
+            "api.test:8443",
+            "api.test:0443",
+            "api.test:",
+            "api.test:+443",
+            "API.test",
+            "api.test.",
+            "api.test.evil",
+            "api.test@evil",
+            "xapi.test",
+            "api.tes",
+            "",
+            ":443",
+        ];
+        for tunnel in [origin("api.test"), origin("api.test:8443")] {
+            let is_plain = |text: &str| tunnel.is_written(text);
+            let is_parsed = |text: &str| Origin::parse(Scheme::Https, text) == Ok(tunnel.clone());
+            assert!(texts.iter().all(|text| !is_plain(text) || is_parsed(text)));
+            assert_eq!(
+                texts.iter().filter(|text| is_plain(text)).count(),
+                if tunnel.port == 443 { 2 } else { 1 }
+            );
+        }
     }
 
     #[test]
