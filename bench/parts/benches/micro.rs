@@ -1,6 +1,6 @@
 //! How long the parts of the sidecar take by themselves: the hot path of a request, minting a leaf, and reading routes.
 //!
-//! `cargo bench -p egress-bench --bench micro [FILTER]` runs them.
+//! `cargo bench -p egress-parts --bench micro [FILTER]` runs them.
 
 use std::cell::Cell;
 use std::num::NonZeroUsize;
