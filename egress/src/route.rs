@@ -192,11 +192,9 @@ impl Routes {
     /// Exact hosts before wildcards; each in the order of rank.
     fn candidates(&self, host: &Host) -> impl Iterator<Item = &Candidate> {
         let exact = self.exact.get(host).into_iter().flatten();
-        let below = parent_of(host)
-            .and_then(|parent| self.below.get(parent))
-            .into_iter()
-            .flatten();
-        exact.chain(below)
+        // Looked up where no exact host decides.
+        let below = std::iter::once_with(|| self.below.get(parent_of(host)?)).flatten();
+        exact.chain(below.flatten())
     }
 }
 

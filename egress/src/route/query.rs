@@ -70,19 +70,25 @@ fn search(path_and_query: &str, own: &str) -> Search {
         return Search::Nothing;
     }
     let own = folded(own.as_bytes());
+    let is_carrier = |name: &[u8]| {
+        let name = folded(name);
+        name == own || is_parameter(&name)
+    };
     let carries = |name: &[u8]| {
         // `token[]` and `token[a]` are `token` to servers that make lists and maps of parameters.
-        let base = name.split(|&byte| byte == b'[').next().unwrap_or(name);
-        [folded(name), folded(base)]
-            .iter()
-            .any(|name| *name == own || is_parameter(name))
+        let mut parts = name.splitn(2, |&byte| byte == b'[');
+        let (base, rest) = (parts.next().unwrap_or(name), parts.next());
+        is_carrier(base) || (rest.is_some() && is_carrier(name))
+    };
+    let carries_in_any_way = |name: &[u8]| {
+        carries(name) || matches!(decoded(name), Cow::Owned(decoded) if carries(&decoded))
     };
     let mut text = Cow::Borrowed(path_and_query.as_bytes());
     for _ in 0..MOST_LAYERS {
         // What stands before the first separator is the path.
         let found = parameters(&text)
             .skip(1)
-            .find(|name| carries(name) || carries(&decoded(name)))
+            .find(|name| carries_in_any_way(name))
             .map(|name| String::from_utf8_lossy(name).into_owned());
         if let Some(name) = found {
             return Search::Found(name);
