@@ -116,43 +116,7 @@ pub fn is_header(name: &str) -> bool {
     let folded = folded.get(..length).unwrap_or_default();
     let base = folded.strip_prefix(b"x").unwrap_or(folded);
     let mut known = BOTH.iter().chain(&HEADERS);
-    LENGTHS.may_have(base) && known.any(|known| known.as_bytes() == base)
-}
-
-/// The lengths of known headers by their first letter, a bit for each. Most names are told by them, which takes off a request's
-/// headers in a third of the instructions.
-struct Lengths([u32; 26]);
-
-const LENGTHS: Lengths = Lengths::of(&BOTH).and(&HEADERS);
-
-impl Lengths {
-    const fn of(names: &[&str]) -> Self {
-        Self([0; 26]).and(names)
-    }
-
-    const fn and(mut self, mut names: &[&str]) -> Self {
-        while let [name, rest @ ..] = names {
-            let mut letters: &mut [u32] = &mut self.0;
-            let mut letter = b'a';
-            while let [lengths, after @ ..] = letters {
-                if let [first, ..] = name.as_bytes()
-                    && *first == letter
-                {
-                    *lengths |= 1 << name.len();
-                }
-                letters = after;
-                letter += 1;
-            }
-            names = rest;
-        }
-        self
-    }
-
-    fn may_have(&self, name: &[u8]) -> bool {
-        let letter = name.first().map_or(0, |first| first.wrapping_sub(b'a'));
-        let lengths = self.0.get(usize::from(letter)).copied().unwrap_or(0);
-        lengths.checked_shr(name.len() as u32).unwrap_or(0) & 1 == 1
-    }
+    known.any(|known| known.as_bytes() == base)
 }
 
 /// Whether two headers' names are one to a server that does not tell their spellings apart.
