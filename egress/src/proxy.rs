@@ -269,12 +269,6 @@ async fn relay(
     noted.answered(Verdict::Allowed, "ok", head.status.as_u16());
     Ok(Response::from_parts(
         head,
-        Download::relayed(
-            body,
-            trailers,
-            state.limits.body_idle,
-            Some(checkin),
-            rewriter,
-        ),
+        Download::relayed(body, trailers, state.limits.body_idle, checkin, rewriter),
     ))
 }

@@ -20,7 +20,7 @@ use super::clients::Turn;
 use super::gate::fault::Fault;
 use super::redact::pause::Pause;
 use super::redact::rewriter::Rewriter;
-use super::upstream::{Checkin, SharedStream};
+use super::upstream::{Answer, Checkin};
 use crate::audit::Record;
 
 /// An error of a body. It ends the exchange, and goes to the log.
@@ -36,7 +36,6 @@ pub struct Upload {
     stall: Stall,
     /// An upload can outlive its answer.
     _turn: Arc<Turn>,
-    stream: Option<SharedStream>,
 }
 
 impl Upload {
@@ -55,13 +54,7 @@ impl Upload {
             fault: Arc::default(),
             stall: Stall::new(patience),
             _turn: turn,
-            stream: None,
         }
-    }
-
-    /// Keeps a stream's share of an upstream connection for as long as the body goes on.
-    pub(super) fn occupy(&mut self, stream: SharedStream) {
-        self.stream = Some(stream);
     }
 
     /// The counter of its bytes.
@@ -69,7 +62,7 @@ impl Upload {
         self.received.clone()
     }
 
-    /// What is wrong with the body, once that is known. hyper forgets it on the way through HTTP/2.
+    /// What is wrong with the body, once that is known. It is forgotten on the way through HTTP/2.
     pub fn fault(&self) -> Arc<OnceLock<Fault>> {
         self.fault.clone()
     }
@@ -150,7 +143,7 @@ enum Content {
 /// What an upstream sends.
 #[derive(Debug)]
 struct Relayed {
-    incoming: Incoming,
+    answer: Answer,
     trailers: Trailers,
     stall: Stall,
     checkin: Option<Checkin>,
@@ -187,14 +180,14 @@ impl Download {
     /// An upstream's body, through a rewriter where there is one. `checkin` returns the connection to the pool once the body
     /// was read to its end.
     pub fn relayed(
-        incoming: Incoming,
+        answer: Answer,
         trailers: Trailers,
         patience: Duration,
         checkin: Option<Checkin>,
         rewriter: Option<Rewriter>,
     ) -> Self {
         let mut relayed = Relayed {
-            incoming,
+            answer,
             trailers,
             stall: Stall::new(patience),
             checkin,
@@ -202,7 +195,7 @@ impl Download {
             pause: Pause::default(),
             late: None,
         };
-        if relayed.incoming.is_end_stream() {
+        if relayed.answer.is_end_stream() {
             relayed.finish();
         }
         Self {
@@ -286,7 +279,7 @@ impl Relayed {
             if self.rewriter.as_ref().is_some_and(Rewriter::has_ended) {
                 return Poll::Ready(None);
             }
-            let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+            let polled = Pin::new(&mut self.answer).poll_frame(cx);
             match &mut self.rewriter {
                 Some(rewriter) if polled.is_pending() && rewriter.holds() => {
                     if self.pause.poll(cx).is_ready() {
@@ -306,11 +299,11 @@ impl Relayed {
                 }
                 Some(Err(error)) => {
                     self.checkin = None;
-                    Some(Err(error.into()))
+                    Some(Err(error))
                 }
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
-                        let is_last = self.incoming.is_end_stream();
+                        let is_last = self.answer.is_end_stream();
                         if let Some(rewriter) = &mut self.rewriter {
                             if is_last {
                                 rewriter.push_last(data);
@@ -351,13 +344,13 @@ impl Relayed {
     fn is_end_stream(&self) -> bool {
         let has_ended = match &self.rewriter {
             Some(rewriter) => rewriter.has_ended(),
-            None => self.incoming.is_end_stream(),
+            None => self.answer.is_end_stream(),
         };
         has_ended && self.late.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let hint = self.incoming.size_hint();
+        let hint = self.answer.size_hint();
         match (&self.rewriter, hint.exact()) {
             (None, _) => hint,
             (Some(rewriter), Some(rest)) if rewriter.keeps_length() => {

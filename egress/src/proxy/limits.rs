@@ -5,7 +5,7 @@ mod ceiling;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2 as http2_client};
+use hyper::client::conn::http1;
 use hyper::server::conn::http2 as http2_server;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
@@ -97,8 +97,8 @@ const FIRST_UPSTREAM_STREAMS: usize = 10;
 /// What HTTP/2 keeps of a stream's outgoing bytes before it asks for no more.
 const SEND_BUFFER: usize = 64 * 1024;
 /// A dead HTTP/2 connection to an upstream is noticed within these two while streams are open on it.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const PING_INTERVAL: Duration = Duration::from_secs(30);
+pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Streams that a peer may have reset before we looked at them (CVE-2023-44487), the library's own default; and streams that
 /// it may have made us reset in a connection's life (CVE-2025-8671). Beyond either the library says `ENHANCE_YOUR_CALM`.
 const UNSEEN_RESETS: usize = 20;
@@ -118,19 +118,17 @@ impl Limits {
     }
 
     /// The same over HTTP/2.
-    pub(super) fn http2_client(&self) -> http2_client::Builder<TokioExecutor> {
-        let mut builder = http2_client::Builder::new(TokioExecutor::new());
+    pub(super) fn http2_client(&self) -> h2::client::Builder {
+        let mut builder = h2::client::Builder::new();
         builder
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(UPSTREAM_STREAM_WINDOW)
+            .enable_push(false)
+            .initial_window_size(UPSTREAM_STREAM_WINDOW)
             .initial_connection_window_size(UPSTREAM_CONNECTION_WINDOW)
             .initial_max_send_streams(FIRST_UPSTREAM_STREAMS)
-            .max_send_buf_size(SEND_BUFFER)
+            .max_send_buffer_size(SEND_BUFFER)
             .max_header_list_size(self.header_list())
             .max_pending_accept_reset_streams(UNSEEN_RESETS)
-            .max_local_error_reset_streams(PROVOKED_RESETS)
-            .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_TIMEOUT);
+            .max_local_error_reset_streams(Some(PROVOKED_RESETS));
         builder
     }
 

@@ -29,7 +29,7 @@ use super::redact::Redaction;
 use super::redact::frames::{Frames, Masked};
 use super::reject::{Cause, Reject};
 use super::socket::{Idle, Prefixed, Tally};
-use super::upstream::{Stream, address_h1};
+use super::upstream::{Answer, Stream, address_h1};
 use crate::audit::{Record, Verdict};
 use crate::policy::Lasting;
 use crate::route::Permit;
@@ -225,7 +225,13 @@ fn decline(
     }
     Ok(Response::from_parts(
         head,
-        Download::relayed(body, trailers, state.limits.body_idle, None, rewriter),
+        Download::relayed(
+            Answer::Http1(body),
+            trailers,
+            state.limits.body_idle,
+            None,
+            rewriter,
+        ),
     ))
 }
 

@@ -2,12 +2,13 @@
 //!
 //! Both demand a [`Permit`], so a request that no route decided on cannot be sent: it does not compile.
 
+mod answer;
 mod dial;
+mod http2;
 mod interim;
 mod lookups;
 mod pool;
 mod prompt;
-mod shared;
 mod tls;
 
 use std::net::SocketAddr;
@@ -16,22 +17,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Request, Response, Uri, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, request};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
+pub use self::answer::Answer;
 pub use self::dial::{Dialer, ProxyUrl, Stream};
 pub use self::pool::{Checkin, Pool};
-pub use self::shared::Stream as SharedStream;
 pub use self::tls::{Roots, TlsClients, TlsFault};
 
+use self::http2::Shared;
 use self::pool::{Connection, Home, Http1, Key};
 use self::prompt::Prompt;
-use self::shared::Shared;
 use self::tls::Alpn;
 use super::body::Upload;
 use super::limits::Limits;
@@ -73,7 +73,7 @@ impl Upstream {
         lasting: Lasting,
         head: request::Parts,
         body: Upload,
-    ) -> Result<(Response<Incoming>, Checkin), Reject> {
+    ) -> Result<(Response<Answer>, Option<Checkin>), Reject> {
         let origin = permit.target().origin();
         let key = Key {
             lasting,
@@ -116,15 +116,13 @@ impl Upstream {
                     };
                     return Ok((response, connection.checkin(home)));
                 }
-                Err(mut failed) => match failed.take_message() {
+                Err(failed) => match failed.unsent {
                     Some(unsent) if reused => request = unsent,
                     _ => {
                         // By the agent's own body, where the gate cut it off; else by the upstream.
                         let reject = match fault.get() {
                             Some(fault) => Reject::new(Cause::Framing(*fault)),
-                            None => {
-                                Reject::new(Cause::UpstreamProtocol).because(failed.into_error())
-                            }
+                            None => Reject::new(Cause::UpstreamProtocol).because(failed.error),
                         };
                         return Err(reject.at(origin));
                     }
@@ -261,17 +259,12 @@ impl Upstream {
     }
 
     async fn handshake_h2(&self, permit: &Permit, stream: Stream) -> Result<Connection, Reject> {
-        let (sender, connection) = self
-            .limits
-            .http2_client()
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| {
-                Reject::new(Cause::UpstreamProtocol)
-                    .at(permit.target().origin())
-                    .because(error)
-            })?;
-        Ok(Connection::h2(Shared::start(sender, connection)))
+        let started = Shared::start(&self.limits, stream).await;
+        started.map(Connection::h2).map_err(|error| {
+            Reject::new(Cause::UpstreamProtocol)
+                .at(permit.target().origin())
+                .because(error)
+        })
     }
 }
 
@@ -287,11 +280,11 @@ fn address<B>(request: &mut Request<B>, permit: &Permit, h2: bool) -> Result<(),
             .scheme(target.origin().scheme.as_str())
             .authority(authority.as_str());
         request.headers_mut().remove(HOST);
-        *request.version_mut() = http::Version::HTTP_2;
+        *request.version_mut() = Version::HTTP_2;
     } else {
         let host = HeaderValue::from_str(&authority).map_err(|error| invalid(error.into()))?;
         request.headers_mut().insert(HOST, host);
-        *request.version_mut() = http::Version::HTTP_11;
+        *request.version_mut() = Version::HTTP_11;
     }
     *request.uri_mut() = uri.build().map_err(invalid)?;
     Ok(())
@@ -306,12 +299,20 @@ fn frame(request: &mut Request<Upload>) {
         true => Some(0),
         false => body.size_hint().exact(),
     };
-    if let Some(length) = length.filter(|_| request.headers().contains_key(CONTENT_LENGTH)) {
+    // Over HTTP/1.1 hyper says so itself where there is no body although the method has one (RFC 9110, section 8.6).
+    let is_due = request.version() == Version::HTTP_2
+        && !matches!(
+            *request.method(),
+            Method::GET | Method::HEAD | Method::DELETE
+        );
+    if let Some(length) =
+        length.filter(|_| is_due || request.headers().contains_key(CONTENT_LENGTH))
+    {
         request.headers_mut().insert(CONTENT_LENGTH, length.into());
     }
     let body = request.body();
     let is_known = body.is_end_stream() || body.size_hint().exact().is_some();
-    if request.version() == http::Version::HTTP_11 && !is_known {
+    if request.version() == Version::HTTP_11 && !is_known {
         let chunked = HeaderValue::from_static("chunked");
         request.headers_mut().insert(TRANSFER_ENCODING, chunked);
     } else {

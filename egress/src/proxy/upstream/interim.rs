@@ -13,7 +13,7 @@ use http::Request;
 pub(super) struct Interim(Arc<AtomicU32>);
 
 /// An upstream that works for an hour and says so every ten seconds sends fewer.
-const MOST: u32 = 1000;
+pub(super) const MOST: u32 = 1000;
 
 impl Interim {
     /// Counts those to a request that is about to be sent.

@@ -11,13 +11,13 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1};
+use hyper::client::conn::http1;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::super::body::Upload;
+use super::super::body::{BodyError, Upload};
+use super::answer::Answer;
+use super::http2::{Shared, Stream};
 use super::interim::Interim;
-use super::shared::{Shared, Stream};
 use crate::policy::Lasting;
 use crate::route::target::Origin;
 
@@ -67,6 +67,14 @@ pub(super) enum Connection {
 pub(super) struct Http1 {
     pub(super) sender: http1::SendRequest<Upload>,
     pub(super) interim: Interim,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) error: BodyError,
+    /// The request, where nothing of it was written.
+    pub(super) unsent: Option<Request<Upload>>,
 }
 
 /// How many keys there may be before those without a connection are forgotten. An agent makes one with each host under a
@@ -144,7 +152,7 @@ impl Pool {
                 waiting.since.elapsed() < self.idle && !waiting.connection.sender.is_closed()
             });
             lock(&place.shared)
-                .retain_mut(|shared| !shared.sender.is_closed() && !shared.idle_for(self.idle));
+                .retain_mut(|shared| !shared.is_closed() && !shared.idle_for(self.idle));
             place.is_needed()
         });
     }
@@ -189,13 +197,23 @@ impl Place {
     }
 
     fn shared(&self) -> Option<Connection> {
-        let mut all = lock(&self.shared);
-        all.retain(|shared| !shared.sender.is_closed());
         // The first one with room, so that others run dry and are closed. Requests that share a connection share its reads and
-        // writes, too, which are half of what a request costs.
-        let shared = all.iter_mut().find(|shared| shared.has_room())?;
-        shared.touch();
-        Some(Connection::h2(shared.clone()))
+        // writes, too, which are half of what a request costs. The rest is not looked at.
+        let mut first = None;
+        lock(&self.shared).retain_mut(|shared| {
+            if first.is_some() {
+                return true;
+            }
+            if shared.is_closed() {
+                return false;
+            }
+            if shared.has_room() {
+                shared.touch();
+                first = Some(shared.clone());
+            }
+            true
+        });
+        first.map(Connection::h2)
     }
 }
 
@@ -210,47 +228,47 @@ impl Connection {
         matches!(self, Self::H2(..))
     }
 
-    /// What brings the connection back after its exchange.
-    pub(super) fn checkin(self, home: Home) -> Checkin {
+    /// What brings the connection back after its exchange, where it is not there all along.
+    pub(super) fn checkin(self, home: Home) -> Option<Checkin> {
         match self {
-            Self::H1(connection) => Checkin(Back::H1 { home, connection }),
-            Self::H2(_, stream) => Checkin(Back::H2 { _stream: stream }),
+            Self::H1(connection) => Some(Checkin { home, connection }),
+            Self::H2(..) => None,
         }
     }
 
     pub(super) async fn try_send(
         &mut self,
         mut request: Request<Upload>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Upload>>> {
+    ) -> Result<Response<Answer>, Failed> {
         match self {
             Self::H1(connection) => {
                 connection.interim.count(&mut request);
-                connection.sender.try_send_request(request).await
+                let answered = connection.sender.try_send_request(request).await;
+                let answer = answered.map_err(|mut failed| Failed {
+                    unsent: failed.take_message(),
+                    error: failed.into_error().into(),
+                })?;
+                Ok(answer.map(Answer::Http1))
             }
             Self::H2(shared, stream) => {
-                request.body_mut().occupy(stream.clone());
-                shared.sender.try_send_request(request).await
+                let answer = shared.exchange(request, stream).await?;
+                Ok(answer.map(Answer::Http2))
             }
         }
     }
 }
 
-/// Brings a connection back to the pool. Dropped without [`complete`](Self::complete), it closes an HTTP/1.1 connection.
+/// Brings an HTTP/1.1 connection back to the pool. Dropped without [`complete`](Self::complete), it closes it.
 #[derive(Debug)]
-pub struct Checkin(Back);
-
-#[derive(Debug)]
-enum Back {
-    H1 { home: Home, connection: Http1 },
-    H2 { _stream: Stream },
+pub struct Checkin {
+    home: Home,
+    connection: Http1,
 }
 
 impl Checkin {
     /// Call it when the answer was read to its end.
     pub fn complete(self) {
-        let Back::H1 { home, connection } = self.0 else {
-            return;
-        };
+        let Self { home, connection } = self;
         // A place that a reload dropped takes nothing back.
         let Some(place) = home.0.upgrade().filter(|_| !connection.sender.is_closed()) else {
             return;
