@@ -21,5 +21,6 @@ mod steer;
 mod stopping;
 mod streaming;
 mod transport;
+mod upstream_http2;
 mod upstream_proxy;
 mod websocket;
