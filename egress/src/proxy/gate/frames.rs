@@ -11,7 +11,7 @@ use super::streams::Streams;
 /// What an agent sends on an HTTP/2 connection.
 ///
 /// A header block that spans several frames is let through when it is whole, so that nobody keeps half of one decoded, and
-/// each call ends at the end of a block, so that requests can be counted before they are decoded.
+/// each call ends at the end of a block, so that requests are decoded one at a time.
 #[derive(Debug)]
 pub struct Frames {
     heads: Heads,
