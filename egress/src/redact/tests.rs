@@ -41,7 +41,7 @@ fn in_pieces(mut masker: Masker, text: &[u8], lengths: &[usize]) -> Vec<u8> {
         assert!(held < longest, "{held} held back");
         assert_eq!(masked.len() + held, text.len() - rest.len());
     }
-    if lengths.len() % 2 == 0 {
+    if lengths.len().is_multiple_of(2) {
         push(&mut masked, std::mem::take(&mut rest));
     }
     masked.extend(masker.finish_with(Bytes::copy_from_slice(rest)));
