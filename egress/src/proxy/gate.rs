@@ -355,27 +355,19 @@ impl<T: AsyncRead + Unpin> Gate<T> {
             return Poll::Ready(());
         }
         match self.peek(cx) {
-            Ok(Poll::Pending) => self.poll_deadline(cx),
-            // hyper meets the error again.
-            Ok(Poll::Ready(())) | Err(_) => Poll::Ready(()),
+            // An end or an error is met again by hyper.
+            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Pending => self.poll_deadline(cx),
         }
     }
 
-    /// Reads a little, and holds it.
-    fn peek(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
+    /// Reads a little, and holds it. How much that was; 0 at the end of the stream.
+    fn peek(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut scratch = [const { MaybeUninit::uninit() }; WATCH_BYTES];
         let mut read = ReadBuf::uninit(&mut scratch);
-        if Pin::new(&mut self.io)
-            .poll_read(cx, &mut read)?
-            .is_pending()
-        {
-            return Ok(Poll::Pending);
-        }
-        if read.filled().is_empty() {
-            self.silence = Silence::Left;
-        }
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut read))?;
         self.held.extend_from_slice(read.filled());
-        Ok(Poll::Ready(()))
+        Poll::Ready(Ok(read.filled().len()))
     }
 
     /// While hyper answers, it does not read, so a client that leaves has to be noticed here: else its request would
@@ -389,9 +381,12 @@ impl<T: AsyncRead + Unpin> Gate<T> {
             Silence::Expired => return Ok(()),
             Silence::Left => return Err(io::ErrorKind::ConnectionAborted.into()),
         }
-        // That a client left is no error yet. It may have had its whole answer: then hyper reads next, and closes in peace.
-        if self.peek(cx)?.is_pending() {
+        let Poll::Ready(count) = self.peek(cx)? else {
             return Ok(());
+        };
+        if count == 0 {
+            // Not an error yet. The client may have had its whole answer: then hyper reads next, and closes in peace.
+            self.silence = Silence::Left;
         }
         // What was read here can no longer wake a hyper that has begun to wait for it.
         cx.waker().wake_by_ref();

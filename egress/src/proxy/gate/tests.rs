@@ -3,6 +3,7 @@
 mod frames;
 mod framing;
 mod http2;
+mod resting;
 mod serving;
 mod smuggler;
 mod timing;
