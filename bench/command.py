@@ -34,10 +34,10 @@ def fail(message, hint):
     raise SystemExit(2)
 
 
-def needed(*programs):
+def needed(*programs, packages="openssl curl nghttp2-client"):
     for program in programs:
         if not shutil.which(program):
-            fail(f"{program} is missing", "apt install openssl curl nghttp2-client")
+            fail(f"{program} is missing", f"apt install {packages}")
 
 
 def at_least(least):

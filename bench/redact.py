@@ -38,7 +38,7 @@ def main():
     given = arguments.parse_args()
     command.needed("curl", "openssl")
     if given.callgrind:
-        command.needed("valgrind")
+        command.needed("valgrind", packages="valgrind")
     with tempfile.TemporaryDirectory() as directory:
         bench = Bench(given.egress, pathlib.Path(directory), given.mib, given.credential)
         try:

@@ -1,11 +1,14 @@
 """The measurements, and one round of them."""
 
+import contextlib
 import dataclasses
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 
 import command
@@ -52,6 +55,14 @@ MEASUREMENTS = {
 }
 
 
+@contextlib.contextmanager
+def prepared(seconds, tries):
+    """A bench in a directory that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="egress-bench-") as directory:
+        machine.prepare(pathlib.Path(directory))
+        yield Bench(pathlib.Path(directory), seconds, tries)
+
+
 class Bench:
     """Where things are while the peers are measured in turn."""
 
@@ -73,7 +84,9 @@ class Bench:
 
     def start(self, peer, processors=None):
         command = peer.command(self, peer.program())
-        environment = {"SSL_CERT_FILE": str(self.certs / "up/ca-cert.pem"), **peer.environment}
+        # The one root, and no directory that the shell names beside it: it would be read at each start.
+        roots = {"SSL_CERT_FILE": str(self.certs / "up/ca-cert.pem"), "SSL_CERT_DIR": ""}
+        environment = {**roots, **peer.environment}
         processors = processors or self.processors.proxy[:1]
         return Started(programs.ELOAD, self.port, processors, self.directory / f"{peer.name}.log", command, environment)
 
