@@ -2,9 +2,8 @@
 //!
 //! Without the bottle's own, which signs for agents only: a shell that ran `egress env` names a bundle with it.
 
-#[cfg(all(unix, not(target_os = "macos")))]
-use base64::{Engine as _, prelude::BASE64_STANDARD};
-#[cfg(all(unix, not(target_os = "macos")))]
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use rustls::pki_types::CertificateDer;
 use rustls_native_certs::{CertificateResult, load_native_certs};
 
@@ -19,10 +18,10 @@ pub fn platform() -> CertificateResult {
 
 /// What the platform's own bundle holds. Where there is one, the directory that it was made of is not read too: that took
 /// longer than all the rest of a sidecar's start.
-#[cfg(all(unix, not(target_os = "macos")))]
 fn bundle() -> Option<CertificateResult> {
     let named = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
-    if named.iter().any(|name| std::env::var_os(name).is_some()) {
+    // Apple's roots are not in files.
+    if cfg!(target_os = "macos") || named.iter().any(|name| std::env::var_os(name).is_some()) {
         return None;
     }
     let bundle = std::fs::read_to_string(openssl_probe::probe().cert_file?).ok()?;
@@ -33,7 +32,6 @@ fn bundle() -> Option<CertificateResult> {
 
 /// The certificates of a plain bundle (RFC 7468, section 5.1); `None` where there is anything unusual about it. The library
 /// decodes secrets in the same time whatever they are, and takes ten times as long for what is public.
-#[cfg(all(unix, not(target_os = "macos")))]
 fn certificates(bundle: &str) -> Option<Vec<CertificateDer<'static>>> {
     let blocks = bundle.split("-----BEGIN CERTIFICATE-----").skip(1);
     let decode = |block: &str| {
@@ -44,13 +42,7 @@ fn certificates(bundle: &str) -> Option<Vec<CertificateDer<'static>>> {
     blocks.map(decode).collect()
 }
 
-/// Roots are not in files here.
-#[cfg(not(all(unix, not(target_os = "macos"))))]
-fn bundle() -> Option<CertificateResult> {
-    None
-}
-
-#[cfg(all(test, unix, not(target_os = "macos")))]
+#[cfg(test)]
 mod tests {
     use super::certificates;
 

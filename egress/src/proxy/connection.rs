@@ -195,15 +195,13 @@ where
     };
     let parts = http.into_parts();
     let gate = parts.io.into_inner();
+    if let Some(Err(error)) = &ended {
+        connection.broke_off(error);
+    }
     match ended {
         // The gate lets nothing through that is not taken: there is nothing in the buffer.
         None if parts.read_buf.is_empty() => Served::Resting(gate),
-        None => Served::Ended(gate),
-        Some(Ok(())) => Served::Ended(gate),
-        Some(Err(error)) => {
-            connection.broke_off(&error);
-            Served::Ended(gate)
-        }
+        None | Some(_) => Served::Ended(gate),
     }
 }
 

@@ -103,12 +103,14 @@ pub fn strip(headers: &mut HeaderMap, injection: Option<&Injection>, cookies: &C
     }
 }
 
-/// Removes every header with a name of a kind.
-fn remove_all(headers: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool) {
+/// Removes every header with a name of a kind, and returns how many names that were.
+pub fn remove_all(headers: &mut HeaderMap, is_unwanted: impl Fn(&str) -> bool) -> usize {
     let names = headers.keys().filter(|name| is_unwanted(name.as_str()));
-    for name in names.cloned().collect::<Vec<HeaderName>>() {
+    let names: Vec<HeaderName> = names.cloned().collect();
+    for name in &names {
         headers.remove(name);
     }
+    names.len()
 }
 
 /// Takes credentials off a WebSocket's offer of protocols, and the offer itself where nothing else is in it.

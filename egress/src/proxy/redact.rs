@@ -28,7 +28,7 @@ use self::codec::{Corrupt, Decode, Encode};
 use self::coding::{Coding, ask_for_readable, asked};
 use self::frames::Frames;
 use self::rewriter::Rewriter;
-use super::headers::is_grpc;
+use super::headers::{is_grpc, remove_all};
 use super::reject::{Cause, Reject};
 use crate::credential::Lease;
 use crate::policy::Policy;
@@ -224,13 +224,7 @@ fn codec(coding: Coding) -> Result<Option<Codec>, Corrupt> {
 
 /// Masks every value, and takes off each header whose name holds the credential. Returns how many places that were.
 fn mask_headers(pattern: &Pattern, headers: &mut HeaderMap) -> u64 {
-    let names = headers.keys();
-    let named = names.filter(|name| pattern.is_in_name(name.as_str().as_bytes()));
-    let named: Vec<HeaderName> = named.cloned().collect();
-    let mut places = named.len() as u64;
-    for name in named {
-        headers.remove(name);
-    }
+    let mut places = remove_all(headers, |name| pattern.is_in_name(name.as_bytes())) as u64;
     for value in headers.values_mut() {
         if let Some((masked, found)) = pattern.masked(value.as_bytes()) {
             // What was a value is one with some of its bytes replaced.

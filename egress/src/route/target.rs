@@ -314,11 +314,7 @@ fn check_tunnelled<B>(request: &Request<B>, tunnel: &Origin) -> Result<(), Inval
         if request.uri().scheme_str() != Some(tunnel.scheme.as_str()) {
             return Err(InvalidTarget::Form);
         }
-        let authority = request.uri().authority().ok_or(InvalidTarget::NoHost)?;
-        if authority.as_str().contains('@') {
-            return Err(InvalidTarget::UserInfo);
-        }
-        let authority = origin_like(tunnel, authority.as_str())?;
+        let authority = origin_like(tunnel, authority_text(request.uri().authority())?)?;
         if host.is_some_and(|host| host != authority) {
             return Err(InvalidTarget::TwoHosts);
         }
@@ -350,11 +346,16 @@ fn authority_origin(
     scheme: Scheme,
     authority: Option<&Authority>,
 ) -> Result<Origin, InvalidTarget> {
+    Origin::parse(scheme, authority_text(authority)?)
+}
+
+/// An authority without a user part, which has to be there.
+fn authority_text(authority: Option<&Authority>) -> Result<&str, InvalidTarget> {
     let authority = authority.ok_or(InvalidTarget::NoHost)?.as_str();
     if authority.contains('@') {
         return Err(InvalidTarget::UserInfo);
     }
-    Origin::parse(scheme, authority)
+    Ok(authority)
 }
 
 /// The one Host field, where there is one.

@@ -103,7 +103,6 @@ impl Queue {
     /// Waits for records. What is missing at the end is told with none, as soon as there is room.
     pub(super) fn next(&self) -> Batch {
         let mut waiting = self.lock();
-        waiting.writer = Writer::Resting;
         let rests = |waiting: &mut Waiting| !waiting.is_urgent();
         (waiting, _) = self
             .came

@@ -12,6 +12,11 @@ use http::Request;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Interim(Arc<AtomicU32>);
 
+/// More than [`MOST`] interim answers came.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("interim answers without end")]
+pub(super) struct WithoutEnd;
+
 /// An upstream that works for an hour and says so every ten seconds sends fewer.
 pub(super) const MOST: u32 = 1000;
 
@@ -30,9 +35,6 @@ impl Interim {
         if self.0.load(Ordering::Relaxed) <= MOST {
             return Ok(());
         }
-        Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "interim answers without end",
-        ))
+        Err(io::Error::new(io::ErrorKind::InvalidData, WithoutEnd))
     }
 }

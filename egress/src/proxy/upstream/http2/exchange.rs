@@ -58,8 +58,8 @@ pub(super) async fn exchange(
 pub(super) enum Fault {
     #[error(transparent)]
     Http2(#[from] h2::Error),
-    #[error("interim answers without end")]
-    Interim,
+    #[error(transparent)]
+    Interim(#[from] interim::WithoutEnd),
     #[error("the upstream does not answer a PING")]
     Dead,
 }
@@ -74,7 +74,7 @@ impl Waiting {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response<RecvStream>, Fault>> {
         while let Some(Ok(_)) = ready!(self.answer.poll_informational(cx)) {
             if self.interim == interim::MOST {
-                return Poll::Ready(Err(Fault::Interim));
+                return Poll::Ready(Err(interim::WithoutEnd.into()));
             }
             self.interim += 1;
         }
