@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http::Method;
 
 use crate::credential::SlotName;
-use crate::route::target::Via;
+use crate::route::target::Origin;
 use crate::route::{Line, Permit};
 
 /// How many refusals are kept for `egress status`.
@@ -174,11 +174,8 @@ pub struct Record {
 
 impl Record {
     /// Notes that a request is there, before anything of it can be trusted.
-    pub fn arrived(&mut self, method: &Method, via: &Via) {
+    pub fn arrived(&mut self, method: &Method) {
         self.method = Some(method.clone());
-        if let Via::Tunnel(origin) = via {
-            self.host = origin.to_string();
-        }
     }
 
     /// Notes what the request asks for. `path` is without the query.
@@ -191,6 +188,13 @@ impl Record {
     /// Notes the host alone, for what is refused before it can be read.
     pub fn asks_host(&mut self, host: impl fmt::Display) {
         self.host = host.to_string();
+    }
+
+    /// Notes the host of the tunnel that a request came by, where nothing more of it could be read.
+    pub fn asked_at_least(&mut self, origin: &Origin) {
+        if self.host.is_empty() {
+            self.asks_host(origin);
+        }
     }
 
     /// Notes the route that decided.

@@ -140,6 +140,9 @@ pub async fn handle(
         Ok(response) => response,
         Err(reject) => {
             if let Some(record) = &mut record {
+                if let Via::Tunnel(origin) = &connection.via {
+                    record.asked_at_least(origin);
+                }
                 reject.note(record);
             }
             if reject.cause().ends_connection(version) {
@@ -195,7 +198,7 @@ async fn relay(
     let Some(noted) = record else {
         return Err(Reject::new(Cause::Stopping));
     };
-    noted.arrived(request.method(), &connection.via);
+    noted.arrived(request.method());
     if state.epoch.borrow().stopping {
         return Err(Reject::new(Cause::Stopping));
     }
@@ -248,7 +251,8 @@ async fn relay(
     }
     let received = noted.received().clone();
     let upload = Upload::new(body, received, state.limits.body_idle, turn.clone());
-    let (answer, checkin) = state.upstream.send(&permit, lasting, head, upload).await?;
+    let request = Request::from_parts(head, upload);
+    let (answer, checkin) = state.upstream.send(&permit, lasting, request).await?;
     let (mut head, body) = answer.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Reject::new(Cause::UpstreamProtocol)

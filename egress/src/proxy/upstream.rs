@@ -12,12 +12,13 @@ mod prompt;
 mod tls;
 
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, request};
+use http::uri::{self, Authority};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version};
 use http_body::Body as _;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -30,7 +31,7 @@ pub use self::pool::{Checkin, Pool};
 pub use self::tls::{Roots, TlsClients, TlsFault};
 
 use self::http2::Shared;
-use self::pool::{Connection, Home, Http1, Key};
+use self::pool::{Connection, Home, Http1, Key, Place};
 use self::prompt::Prompt;
 use self::tls::Alpn;
 use super::body::Upload;
@@ -71,30 +72,29 @@ impl Upstream {
         &self,
         permit: &Permit,
         lasting: Lasting,
-        head: request::Parts,
-        body: Upload,
+        mut request: Request<Upload>,
     ) -> Result<(Response<Answer>, Option<Checkin>), Reject> {
         let origin = permit.target().origin();
         let key = Key {
             lasting,
             origin: origin.clone(),
         };
+        let body = request.body();
         let (whole, received, fault) = (body.whole(), body.received(), body.fault());
-        let home = self.pool.home(&key);
+        let place = self.pool.place(&key);
         let carries_body = !body.is_end_stream();
-        let mut request = Request::from_parts(head, body);
-        let mut waiting = self.pool.checkout(&key).await;
+        let mut waiting = place.checkout().await;
         loop {
             let reused = waiting.is_some();
             let mut connection = match waiting.take() {
                 Some(connection) => connection,
                 // Boxed: what a dial takes would be in the way of all that find a connection.
-                None => Box::pin(self.connect(permit, &key, &home)).await?,
+                None => Box::pin(self.connect(permit, &place)).await?,
             };
-            address(&mut request, permit, connection.speaks_h2())?;
+            address(&mut request, permit, &place.authority, connection.speaks_h2())?;
             frame(&mut request);
             let answered = self
-                .answered(connection.try_send(request), &received)
+                .answered(pin!(connection.try_send(request)), &received)
                 .await
                 .ok_or_else(|| {
                     let reject = Reject::new(Cause::UpstreamTimeout).at(origin);
@@ -112,7 +112,7 @@ impl Upstream {
                     let home = if early || twofold || unread {
                         Home::default()
                     } else {
-                        home
+                        place.home()
                     };
                     return Ok((response, connection.checkin(home)));
                 }
@@ -134,10 +134,9 @@ impl Upstream {
     /// Waits for an answer for as long as the deadline allows, beginning anew while the upload still moves.
     async fn answered<T>(
         &self,
-        answer: impl Future<Output = T>,
+        mut answer: Pin<&mut impl Future<Output = T>>,
         received: &AtomicU64,
     ) -> Option<T> {
-        let mut answer = pin!(answer);
         loop {
             let before = received.load(Ordering::Relaxed);
             if let Ok(answer) = timeout(self.limits.answer, answer.as_mut()).await {
@@ -185,18 +184,18 @@ impl Upstream {
         self.pool.reap();
     }
 
-    async fn connect(&self, permit: &Permit, key: &Key, home: &Home) -> Result<Connection, Reject> {
+    async fn connect(&self, permit: &Permit, place: &Place) -> Result<Connection, Reject> {
         // One dial at a time to an origin that is known to speak HTTP/2: the others share the connection that it makes.
         // Nobody waits for longer than a dial may take, or a dead upstream would cost its callers one wait after the other.
-        let _turn = match self.pool.turn(key) {
+        let _turn = match place.turn() {
             Some(turn) => timeout(self.limits.connect, turn.lock_owned()).await.ok(),
             None => None,
         };
-        if let Some(shared) = self.pool.shared(key) {
+        if let Some(shared) = place.shared() {
             return Ok(shared);
         }
         let tcp = self.dialer.dial(permit).await?;
-        if key.origin.scheme == Scheme::Http {
+        if permit.target().origin().scheme == Scheme::Http {
             return self
                 .handshake_h1(permit, Stream::Left(Prompt::new(tcp)))
                 .await;
@@ -204,7 +203,7 @@ impl Upstream {
         let tls = self.secure(permit, tcp, Alpn::Any).await?;
         if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
             let connection = self.handshake_h2(permit, Stream::Right(tls)).await?;
-            home.share(&connection);
+            place.share(&connection);
             return Ok(connection);
         }
         self.handshake_h1(permit, Stream::Right(tls)).await
@@ -270,23 +269,30 @@ impl Upstream {
 
 /// Writes the origin that was decided on into the request, in the form that the connection's protocol wants. The path is
 /// the very bytes of the permit's target.
-fn address<B>(request: &mut Request<B>, permit: &Permit, h2: bool) -> Result<(), Reject> {
+fn address<B>(
+    request: &mut Request<B>,
+    permit: &Permit,
+    authority: &Authority,
+    h2: bool,
+) -> Result<(), Reject> {
     let target = permit.target();
-    let authority = target.origin().authority().to_string();
-    let invalid = |_| Reject::new(Cause::UpstreamProtocol).at(target.origin());
-    let mut uri = Uri::builder().path_and_query(target.path_and_query().clone());
+    let invalid = || Reject::new(Cause::UpstreamProtocol).at(target.origin());
+    let mut uri = uri::Parts::default();
+    uri.path_and_query = Some(target.path_and_query().clone());
     if h2 {
-        uri = uri
-            .scheme(target.origin().scheme.as_str())
-            .authority(authority.as_str());
+        uri.scheme = Some(match target.origin().scheme {
+            Scheme::Http => uri::Scheme::HTTP,
+            Scheme::Https => uri::Scheme::HTTPS,
+        });
+        uri.authority = Some(authority.clone());
         request.headers_mut().remove(HOST);
         *request.version_mut() = Version::HTTP_2;
     } else {
-        let host = HeaderValue::from_str(&authority).map_err(|error| invalid(error.into()))?;
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| invalid())?;
         request.headers_mut().insert(HOST, host);
         *request.version_mut() = Version::HTTP_11;
     }
-    *request.uri_mut() = uri.build().map_err(invalid)?;
+    *request.uri_mut() = Uri::from_parts(uri).map_err(|_| invalid())?;
     Ok(())
 }
 
@@ -329,7 +335,8 @@ fn drop_second_framing(headers: &mut HeaderMap) -> bool {
 
 /// Prepares a handshake that takes an HTTP/1.1 connection over.
 pub(super) fn address_h1<B>(request: &mut Request<B>, permit: &Permit) -> Result<(), Reject> {
-    address(request, permit, false)
+    let authority = pool::authority(permit.target().origin());
+    address(request, permit, &authority, false)
 }
 
 /// The sidecar's own listeners, which no upstream may be.

@@ -60,10 +60,10 @@ impl Lines {
                 };
                 line.push_str(dim);
                 push_time(line, now);
-                _ = write!(
-                    line,
-                    "{plain} {coloured}{level:>5}{plain} {dim}{target}:{plain}"
-                );
+                let [level, target] = [padded(level), target];
+                for part in [plain, " ", coloured, level, plain, " ", dim, target, ":", plain] {
+                    line.push_str(part);
+                }
                 event.record(&mut Text { line, dim, plain });
             }
         }
@@ -135,6 +135,16 @@ fn colour(level: &Level) -> &'static str {
     }
 }
 
+fn padded(level: &Level) -> &'static str {
+    match *level {
+        Level::ERROR => "ERROR",
+        Level::WARN => " WARN",
+        Level::INFO => " INFO",
+        Level::DEBUG => "DEBUG",
+        Level::TRACE => "TRACE",
+    }
+}
+
 /// Adds a time in UTC, to the microsecond. All but that is the same for a second.
 fn push_time(line: &mut String, time: SystemTime) {
     thread_local! {
@@ -147,7 +157,9 @@ fn push_time(line: &mut String, time: SystemTime) {
         }
         line.push_str(text.strip_suffix('Z').unwrap_or(text));
     });
-    _ = write!(line, ".{:06}Z", since.subsec_micros());
+    line.push('.');
+    push_padded(line, since.subsec_micros().into(), 6);
+    line.push('Z');
 }
 
 /// ` message name=value name="value"`.
@@ -192,7 +204,7 @@ impl Visit for Text<'_> {
 
     fn record_u64(&mut self, field: &Field, value: u64) {
         self.begin(field);
-        _ = write!(self.line, "{value}");
+        push_integer(self.line, value);
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
@@ -249,7 +261,7 @@ impl Visit for Json<'_> {
 
     fn record_u64(&mut self, field: &Field, value: u64) {
         self.begin(field);
-        _ = write!(self.0, "{value}");
+        push_integer(self.0, value);
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
@@ -296,11 +308,26 @@ fn push_number(line: &mut String, value: f64) {
     }
     let thousandths = thousandths as u64;
     let (whole, rest) = (thousandths / 1000, thousandths % 1000);
-    _ = match rest {
-        _ if rest % 100 == 0 => write!(line, "{whole}.{}", rest / 100),
-        _ if rest % 10 == 0 => write!(line, "{whole}.{:02}", rest / 10),
-        _ => write!(line, "{whole}.{rest:03}"),
-    };
+    push_integer(line, whole);
+    line.push('.');
+    match rest {
+        _ if rest % 100 == 0 => push_padded(line, rest / 100, 1),
+        _ if rest % 10 == 0 => push_padded(line, rest / 10, 2),
+        _ => push_padded(line, rest, 3),
+    }
+}
+
+/// Adds an integer. The standard library's formatting takes ten times as many instructions, for eight of them a request.
+fn push_integer(line: &mut String, value: u64) {
+    line.push_str(itoa::Buffer::new().format(value));
+}
+
+/// Adds an integer of so many digits, with zeros before it.
+fn push_padded(line: &mut String, value: u64, digits: usize) {
+    let mut buffer = itoa::Buffer::new();
+    let text = buffer.format(value);
+    line.extend(std::iter::repeat_n('0', digits.saturating_sub(text.len())));
+    line.push_str(text);
 }
 
 /// The field that is what an event says.

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use http::uri::Authority;
 use http::{Request, Response};
 use hyper::client::conn::http1;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -40,7 +41,10 @@ pub(super) struct Key {
 
 /// The connections of one key.
 #[derive(Debug)]
-struct Place {
+pub(super) struct Place {
+    /// What goes into Host and `:authority`.
+    pub(super) authority: Authority,
+    idle: Duration,
     room: Arc<Semaphore>,
     waiting: Mutex<Vec<Waiting>>,
     shared: Mutex<Vec<Shared>>,
@@ -93,50 +97,20 @@ impl Pool {
         }
     }
 
-    /// A connection for the key, where one is open and whole.
-    pub(super) async fn checkout(&self, key: &Key) -> Option<Connection> {
-        let place = lock(&self.places).get(key)?.clone();
-        if let Some(shared) = place.shared() {
-            return Some(shared);
-        }
-        loop {
-            let mut waiting = lock(&place.waiting).pop()?;
-            if waiting.since.elapsed() < self.idle
-                && waiting.connection.sender.ready().await.is_ok()
-            {
-                return Some(Connection::H1(waiting.connection));
-            }
-        }
-    }
-
-    /// The shared connection of the key, where there is one.
-    pub(super) fn shared(&self, key: &Key) -> Option<Connection> {
-        lock(&self.places).get(key)?.shared()
-    }
-
-    /// The turn to dial, where the key's origin spoke HTTP/2 before.
-    pub(super) fn turn(&self, key: &Key) -> Option<Arc<tokio::sync::Mutex<()>>> {
-        let place = lock(&self.places).get(key)?.clone();
-        place
-            .speaks_h2
-            .load(Ordering::Relaxed)
-            .then(|| place.dialling.clone())
-    }
-
-    /// Where the connections of the key come back to. Take it before a request goes out: a reload meanwhile leaves
+    /// Where the connections of the key are, and come back to. Take it before a request goes out: a reload meanwhile leaves
     /// them homeless.
-    pub(super) fn home(&self, key: &Key) -> Home {
+    pub(super) fn place(&self, key: &Key) -> Arc<Place> {
         let mut places = lock(&self.places);
         if let Some(place) = places.get(key) {
-            return Home(Arc::downgrade(place));
+            return place.clone();
         }
         if places.len() >= MAX_PLACES {
             places.retain(|_, place| place.is_needed());
         }
-        let place = places
-            .entry(key.clone())
-            .or_insert_with(|| Arc::new(Place::new(self.room.clone())));
-        Home(Arc::downgrade(place))
+        let place = places.entry(key.clone());
+        place
+            .or_insert_with(|| Arc::new(Place::new(&key.origin, self.room.clone(), self.idle)))
+            .clone()
     }
 
     /// Forgets the connections of every key that is not upheld. Exchanges under way finish; their connections do not come
@@ -162,24 +136,11 @@ impl Pool {
 #[derive(Debug, Default)]
 pub(super) struct Home(Weak<Place>);
 
-impl Home {
-    /// Lets other requests use an HTTP/2 connection too.
-    pub(super) fn share(&self, connection: &Connection) {
-        let (Connection::H2(shared, _), Some(place)) = (connection, self.0.upgrade()) else {
-            return;
-        };
-        place.speaks_h2.store(true, Ordering::Relaxed);
-        if let Ok(kept) = place.room.clone().try_acquire_owned() {
-            let mut shared = shared.clone();
-            shared.kept = Some(Arc::new(kept));
-            lock(&place.shared).push(shared);
-        }
-    }
-}
-
 impl Place {
-    fn new(room: Arc<Semaphore>) -> Self {
+    fn new(origin: &Origin, room: Arc<Semaphore>, idle: Duration) -> Self {
         Self {
+            authority: authority(origin),
+            idle,
             room,
             waiting: Mutex::default(),
             shared: Mutex::default(),
@@ -188,15 +149,56 @@ impl Place {
         }
     }
 
-    /// Whether there are connections, or will be: a weak reference is an exchange under way, whose connection is to come
-    /// back here.
+    /// A connection that is open and whole, where there is one.
+    pub(super) async fn checkout(&self) -> Option<Connection> {
+        if let Some(shared) = self.shared() {
+            return Some(shared);
+        }
+        loop {
+            let mut waiting = lock(&self.waiting).pop()?;
+            if waiting.since.elapsed() < self.idle
+                && waiting.connection.sender.ready().await.is_ok()
+            {
+                return Some(Connection::H1(waiting.connection));
+            }
+        }
+    }
+
+    /// The turn to dial, where the origin spoke HTTP/2 before.
+    pub(super) fn turn(&self) -> Option<Arc<tokio::sync::Mutex<()>>> {
+        let is_known = self.speaks_h2.load(Ordering::Relaxed);
+        is_known.then(|| self.dialling.clone())
+    }
+
+    /// Lets other requests use an HTTP/2 connection too.
+    pub(super) fn share(&self, connection: &Connection) {
+        let Connection::H2(shared, _) = connection else {
+            return;
+        };
+        self.speaks_h2.store(true, Ordering::Relaxed);
+        if let Ok(kept) = self.room.clone().try_acquire_owned() {
+            let mut shared = shared.clone();
+            shared.kept = Some(Arc::new(kept));
+            lock(&self.shared).push(shared);
+        }
+    }
+
+    /// Where connections come back to, for as long as the policy upholds them.
+    pub(super) fn home(self: &Arc<Self>) -> Home {
+        Home(Arc::downgrade(self))
+    }
+
+    /// Whether there are connections, or will be: a reference beside the pool's is an exchange under way, whose connection
+    /// is to come back here.
     fn is_needed(self: &Arc<Self>) -> bool {
-        Arc::weak_count(self) > 0
+        Arc::strong_count(self) > 1
+            || Arc::weak_count(self) > 0
             || !lock(&self.waiting).is_empty()
             || !lock(&self.shared).is_empty()
     }
 
-    fn shared(&self) -> Option<Connection> {
+    /// The shared connection, where there is one.
+    pub(super) fn shared(&self) -> Option<Connection> {
         // The first one with room, so that others run dry and are closed. Requests that share a connection share its reads and
         // writes, too, which are half of what a request costs. The rest is not looked at.
         let mut first = None;
@@ -286,6 +288,12 @@ impl Checkin {
     }
 }
 
+/// An origin as Host and `:authority` have it.
+pub(super) fn authority(origin: &Origin) -> Authority {
+    let text = origin.authority().to_string();
+    Authority::try_from(text).expect("a host's canonical form and a port are an authority")
+}
+
 /// Nothing that holds these locks can panic half-way through a change.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -310,9 +318,11 @@ mod tests {
             },
             origin: Origin::parse(Scheme::Http, &format!("h{number}.test:80")).expect("an origin"),
         };
-        let under_way = [pool.home(&key(0)), pool.home(&key(1))];
+        let before = pool.place(&key(0));
+        let under_way = [before.home(), pool.place(&key(1)).home()];
+        drop(before);
         for number in 2..5 * MAX_PLACES {
-            drop(pool.home(&key(number)));
+            drop(pool.place(&key(number)));
             assert!(lock(&pool.places).len() <= MAX_PLACES);
         }
         assert!(under_way.iter().all(|home| home.0.upgrade().is_some()));
