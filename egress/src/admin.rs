@@ -158,8 +158,7 @@ async fn answer(
             ),
         },
         (&Method::POST, "/reload") => {
-            let reloading = state.clone();
-            match tokio::task::spawn_blocking(move || reloading.reload()).await {
+            match state.reload_aside().await {
                 Ok(result) => {
                     log_reload(&result);
                     match result {

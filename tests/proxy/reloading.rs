@@ -5,6 +5,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::Pid;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
@@ -254,4 +255,53 @@ async fn gated() -> (Rig, Arc<Notify>) {
         Rig::around(&pki, upstream.await, ROUTES, |builder| builder).await,
         release,
     )
+}
+
+#[tokio::test]
+async fn the_reload_of_a_large_file_stands_back_for_requests_and_no_other_thread_does() {
+    let rig = Rig::new(ROUTES).await;
+    let mut routes = String::from(ROUTES);
+    for number in 0..12_000 {
+        let path = "a".repeat(60);
+        routes.push_str(&format!(
+            "- {{host: h{number}.test, path_allowlist: [/{path}], methods: [GET, POST]}}\n"
+        ));
+    }
+    assert!(routes.len() > 1 << 20, "a large file");
+    rig.sidecar.write_routes(&file(&routes, &rig.upstream));
+    rig.sidecar.sighup();
+    let threads = within("the thread of the reload", async {
+        loop {
+            let threads = niceness(rig.sidecar.pid());
+            if threads.contains(&("reload".into(), 15)) {
+                return threads;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    let standing_back = threads.iter().filter(|(_, nice)| *nice != 0).count();
+    assert_eq!(standing_back, 1, "{threads:?}");
+    rig.agent
+        .get("https://api.test/meanwhile")
+        .await
+        .assert_served();
+    rig.sidecar.logged("reloaded").await;
+    rig.agent.get("https://api.test/then").await.assert_served();
+}
+
+/// The name and the nice value of each thread of a process (proc_pid_stat(5)).
+fn niceness(process: Pid) -> Vec<(String, i32)> {
+    let tasks = format!("/proc/{}/task", process.as_raw_nonzero());
+    let tasks = fs::read_dir(tasks).expect("the sidecar runs");
+    // A thread may end meanwhile.
+    let stats = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("stat")).ok());
+    let read = |stat: String| {
+        let (before, after) = stat.rsplit_once(") ")?;
+        let name = before.split_once('(')?.1;
+        // The fields after the name begin with the third one; the nice value is the 19th.
+        let nice = after.split(' ').nth(19 - 3)?.parse().ok()?;
+        Some((name.to_owned(), nice))
+    };
+    stats.filter_map(read).collect()
 }

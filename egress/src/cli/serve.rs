@@ -349,11 +349,10 @@ fn announce(
     Ok(())
 }
 
-/// Reloads off the async threads, and logs what came of it.
+/// Reloads, and logs what came of it.
 async fn reload(state: &Arc<State>) {
     _ = sd_notify::notify(&[sd_notify::NotifyState::Reloading, monotonic()]);
-    let reloading = state.clone();
-    match tokio::task::spawn_blocking(move || reloading.reload()).await {
+    match state.reload_aside().await {
         Ok(result) => admin::log_reload(&result),
         Err(error) => tracing::error!(%error, "the reload broke off; the old routes stay in force"),
     }

@@ -27,6 +27,11 @@ pub(super) fn filters() -> Result<[BpfProgram; 2], BackendError> {
         (libc::SYS_prctl, undone()?),
         // Its own limits are process 0's, and the C library asks for them so.
         (libc::SYS_prlimit64, vec![none_of(0, &[0])?]),
+        // Its own threads stand back for one another; it sets no other process's priority.
+        (
+            libc::SYS_setpriority,
+            vec![none_of(0, &[PRIO_PROCESS])?, none_of(1, &[0])?],
+        ),
         (libc::SYS_ioctl, typed()?),
     ]);
     let mut refusals = refusing(rules, libc::EPERM)?;
@@ -39,6 +44,9 @@ pub(super) fn filters() -> Result<[BpfProgram; 2], BackendError> {
 /// The number after cachestat's (Linux 6.5). From 424 on a number is the same call on every architecture; those of x32 are
 /// larger still.
 const FIRST_UNKNOWN: u32 = 452;
+
+/// The C library's own has another type in each.
+const PRIO_PROCESS: i32 = libc::PRIO_PROCESS as i32;
 
 const EXEC: u32 = libc::PROT_EXEC.unsigned_abs();
 
@@ -110,7 +118,7 @@ const REFUSED: &[i64] = &[
     // Other processes of the same user.
     libc::SYS_ptrace, libc::SYS_process_vm_readv, libc::SYS_process_vm_writev, libc::SYS_process_madvise,
     libc::SYS_process_mrelease, libc::SYS_kcmp, libc::SYS_pidfd_open, libc::SYS_pidfd_getfd,
-    libc::SYS_pidfd_send_signal, libc::SYS_move_pages, libc::SYS_migrate_pages, libc::SYS_setpriority,
+    libc::SYS_pidfd_send_signal, libc::SYS_move_pages, libc::SYS_migrate_pages,
     libc::SYS_sched_setscheduler, libc::SYS_sched_setparam, libc::SYS_sched_setattr, libc::SYS_sched_setaffinity,
     libc::SYS_ioprio_set,
     // Who it is, and what it may do.

@@ -91,7 +91,12 @@ impl Upstream {
                 // Boxed: what a dial takes would be in the way of all that find a connection.
                 None => Box::pin(self.connect(permit, &place)).await?,
             };
-            address(&mut request, permit, &place.authority, connection.speaks_h2())?;
+            address(
+                &mut request,
+                permit,
+                &place.authority,
+                connection.speaks_h2(),
+            )?;
             frame(&mut request);
             let answered = self
                 .answered(pin!(connection.try_send(request)), &received)

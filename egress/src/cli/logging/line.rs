@@ -61,7 +61,9 @@ impl Lines {
                 line.push_str(dim);
                 push_time(line, now);
                 let [level, target] = [padded(level), target];
-                for part in [plain, " ", coloured, level, plain, " ", dim, target, ":", plain] {
+                for part in [
+                    plain, " ", coloured, level, plain, " ", dim, target, ":", plain,
+                ] {
                     line.push_str(part);
                 }
                 event.record(&mut Text { line, dim, plain });
