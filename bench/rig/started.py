@@ -15,6 +15,8 @@ class NotStarted(Exception):
 
 class Started:
     def __init__(self, eload, port, processors, log, command, environment=None):
+        # To cut off what a round before has logged takes milliseconds, which are none of the start's.
+        log.unlink(missing_ok=True)
         words = [eload, "spawn", "--port", port, "--cpu", ",".join(map(str, processors)), "--log", log, "--", *command]
         environment = {**os.environ, **(environment or {})}
         self.spawn = subprocess.Popen([str(word) for word in words], stdout=subprocess.PIPE, text=True, env=environment)
