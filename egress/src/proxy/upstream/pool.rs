@@ -200,22 +200,20 @@ impl Place {
     /// The shared connection, where there is one.
     pub(super) fn shared(&self) -> Option<Connection> {
         // The first one with room, so that others run dry and are closed. Requests that share a connection share its reads and
-        // writes, too, which are half of what a request costs. The rest is not looked at.
-        let mut first = None;
-        lock(&self.shared).retain_mut(|shared| {
-            if first.is_some() {
-                return true;
-            }
+        // writes, too, which are half of what a request costs.
+        let mut all = lock(&self.shared);
+        let mut place = 0;
+        while let Some(shared) = all.get_mut(place) {
             if shared.is_closed() {
-                return false;
-            }
-            if shared.has_room() {
+                all.remove(place);
+            } else if shared.has_room() {
                 shared.touch();
-                first = Some(shared.clone());
+                return Some(Connection::h2(shared.clone()));
+            } else {
+                place += 1;
             }
-            true
-        });
-        first.map(Connection::h2)
+        }
+        None
     }
 }
 
