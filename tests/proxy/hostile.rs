@@ -6,12 +6,14 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use http_body_util::channel::Channel;
+use tokio::io::AsyncWriteExt as _;
 
-use crate::harness::agent::Agent;
+use crate::harness::agent::{Agent, read_until};
 use crate::harness::pki::Pki;
+use crate::harness::rig::Rig;
 use crate::harness::scripted::{Scripted, rest};
 use crate::harness::sidecar::Sidecar;
-use crate::harness::upstream::{Call, text, text_body};
+use crate::harness::upstream::{Call, Upstream, text, text_body};
 use crate::harness::versions::{Http, Versions};
 use crate::harness::within;
 
@@ -79,4 +81,30 @@ async fn a_reload_that_intercepts_a_host_ends_its_passthrough() {
     sidecar.logged("reload").await;
     let ended = within("the end of the tunnel", &mut session).await;
     assert!(ended.expect("no panic").is_some());
+}
+
+/// It would keep its place, and the upstream would work for nobody.
+#[tokio::test]
+async fn a_client_that_leaves_ends_its_request_also_where_it_was_read_ahead() {
+    let pki = Pki::new();
+    let upstream = Upstream::plain()
+        .start(async |call: Call| match call.seen.path() {
+            "/stuck" => std::future::pending().await,
+            _ => text(200, "fine"),
+        })
+        .await;
+    let routes = "- {host: api.test, scheme: http, connect_to: 'UPSTREAM'}\n";
+    let rig = Rig::around(&pki, upstream, routes, |builder| builder).await;
+    let get = |path: &str| format!("GET http://api.test{path} HTTP/1.1\r\nHost: api.test\r\n\r\n");
+    // In one piece, so that the second is there before anybody wants it.
+    let mut client = rig.agent.raw().await;
+    let both = format!("{}{}", get("/first"), get("/stuck"));
+    client.write_all(both.as_bytes()).await.expect("a reader");
+    let stuck = rig
+        .upstream
+        .arrival("the second request", |seen| seen.path() == "/stuck")
+        .await;
+    assert!(read_until(&mut client, "fine").await.contains("fine"));
+    drop(client);
+    rig.upstream.end_of(stuck.connection).await;
 }

@@ -58,7 +58,7 @@ pub struct Gate<T> {
     accepted: usize,
     silence: Silence,
     writes: Writes,
-    /// hyper read since the last flush, so it waits for the client itself.
+    /// hyper read from the stream since the last flush, so the client wakes it. What was held for it says nothing of the stream.
     awaited: bool,
     rests: Rests,
 }
@@ -222,6 +222,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Gate<T> {
         }
         loop {
             if this.release(out) {
+                this.awaited = false;
                 return Poll::Ready(Ok(()));
             }
             if this.next_is_end() {

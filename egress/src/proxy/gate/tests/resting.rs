@@ -19,6 +19,8 @@ use super::super::fault::Fault;
 use super::super::{Gate, Limits, REST, server};
 
 const ONE: &[u8] = b"GET /one HTTP/1.1\r\nHost: a\r\n\r\n";
+/// Is never answered.
+const STUCK: &[u8] = b"GET /stuck HTTP/1.1\r\nHost: a\r\n\r\n";
 const TWO: &[u8] = b"GET /two HTTP/1.1\r\nHost: a\r\n\r\n";
 
 #[tokio::test(start_paused = true)]
@@ -88,6 +90,31 @@ async fn what_is_no_request_after_a_rest_is_told_as_before_it() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_is_noticed_whatever_was_read_ahead_for_its_request() {
+    for pipelined in [false, true] {
+        let (mut client, io) = duplex(4096);
+        client.write_all(ONE).await.unwrap();
+        if pipelined {
+            client.write_all(STUCK).await.unwrap();
+        }
+        let mut gate = Gate::new(io, Limits::default());
+        if !pipelined {
+            gate = rest(gate).await.expect("a rest");
+            client.write_all(STUCK).await.unwrap();
+            gate.wake().await;
+        }
+        let mut http = serve(gate);
+        let early = timeout(REST / 2, &mut http).await;
+        assert!(early.is_err(), "it is worked on");
+        assert_eq!(answer(&mut client).await, "/one");
+        drop(client);
+        let ended = timeout(REST / 2, &mut http).await;
+        let ended = ended.unwrap_or_else(|_| panic!("not noticed, pipelined: {pipelined}"));
+        assert!(ended.is_err(), "the request is given up");
+    }
+}
+
 /// Serves until the connection rests; `None` where it ends before.
 async fn rest(mut gate: Gate<DuplexStream>) -> Option<Gate<DuplexStream>> {
     let rests = gate.rests();
@@ -117,6 +144,9 @@ fn serve(
 > {
     let service = service_fn(async |request: Request<Incoming>| {
         let path = request.uri().path().to_owned();
+        if path == "/stuck" {
+            std::future::pending::<()>().await;
+        }
         Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(path)))
     });
     server(&Limits::default()).serve_connection(TokioIo::new(gate), service)
