@@ -158,7 +158,7 @@ async fn answer(
             ),
         },
         (&Method::POST, "/reload") => {
-            match state.reload_aside().await {
+            match state.reload().await {
                 Ok(result) => {
                     log_reload(&result);
                     match result {

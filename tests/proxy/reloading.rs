@@ -261,11 +261,9 @@ async fn gated() -> (Rig, Arc<Notify>) {
 async fn the_reload_of_a_large_file_stands_back_for_requests_and_no_other_thread_does() {
     let rig = Rig::new(ROUTES).await;
     let mut routes = String::from(ROUTES);
-    for number in 0..12_000 {
-        let path = "a".repeat(60);
-        routes.push_str(&format!(
-            "- {{host: h{number}.test, path_allowlist: [/{path}], methods: [GET, POST]}}\n"
-        ));
+    for number in 0..2000 {
+        let comment = "a".repeat(600);
+        routes.push_str(&format!("- {{host: h{number}.test}} # {comment}\n"));
     }
     assert!(routes.len() > 1 << 20, "a large file");
     rig.sidecar.write_routes(&file(&routes, &rig.upstream));

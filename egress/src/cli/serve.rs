@@ -352,7 +352,7 @@ fn announce(
 /// Reloads, and logs what came of it.
 async fn reload(state: &Arc<State>) {
     _ = sd_notify::notify(&[sd_notify::NotifyState::Reloading, monotonic()]);
-    match state.reload_aside().await {
+    match state.reload().await {
         Ok(result) => admin::log_reload(&result),
         Err(error) => tracing::error!(%error, "the reload broke off; the old routes stay in force"),
     }

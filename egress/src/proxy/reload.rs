@@ -12,23 +12,25 @@ use std::time::{Duration, SystemTime};
 
 use rustix::process::setpriority_process;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::State;
 use super::connect::denied;
 use super::redact::warn_of_short_values;
 use super::reject::{Cause, Reject};
-use crate::config::{self, Fault, Faults};
+use crate::config::{self, Draft, Fault, Faults};
 use crate::credential::handed::Handed;
 use crate::credential::{Environment, Lease, Refreshed, SlotName, Unusable};
 use crate::policy::{Lasting, Policy};
 use crate::route::target::{Origin, Scheme};
 use crate::route::{Injection, Permit, RouteId, Routes, Tls};
 
-/// How far the reload of a large file stands back: a thirtieth of what a request gets of a processor that both want
-/// (sched(7)). So the p99 of requests is 1.5 times that at rest while 100,000 routes are read; at 10 it is 2.6 times, and
-/// 4.4 times without.
+/// How far the reading of a large file stands back: a thirtieth of what a request gets of a processor that both want
+/// (sched(7)). Reading 100,000 routes takes more than a second.
 const NICENESS: i32 = 15;
-/// What is no larger, in bytes, takes at most a tenth of a second, and waits for nobody: it may take a credential away.
+/// For how long it does.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// What is no larger, in bytes, takes at most a tenth of a second, and waits for nobody.
 const LARGE: u64 = 1 << 20;
 
 /// Where a policy comes from.
@@ -40,8 +42,10 @@ pub struct Source {
     pub environment: Environment,
     /// The faults of the last reload, where it failed.
     pub last_fault: Mutex<Option<String>>,
-    /// One reload, or one look at the slots, at a time.
+    /// One change of what is in force, or one look at the slots, at a time.
     pub turn: Mutex<()>,
+    /// One reload at a time: of two, the one that began later has read the newer file.
+    reloading: tokio::sync::Mutex<()>,
 }
 
 impl Source {
@@ -52,6 +56,7 @@ impl Source {
             environment,
             last_fault: Mutex::default(),
             turn: Mutex::default(),
+            reloading: tokio::sync::Mutex::default(),
         }
     }
 }
@@ -70,43 +75,45 @@ pub struct Reloaded {
 }
 
 impl State {
-    /// Reloads on a thread of its own, which requests go before where the file is large: 100,000 routes take seconds.
+    /// Reads the routes file and the slots again, and puts them in force. One at a time.
     ///
     /// # Errors
     ///
-    /// The system's where it gives no thread, and a word for a thread that did not come to its end. The old policy stays
-    /// in force.
-    pub async fn reload_aside(self: &Arc<Self>) -> io::Result<Result<Reloaded, Faults>> {
-        let (done, result) = oneshot::channel();
+    /// The system's where it gives no thread, and a word for a thread that did not come to its end; and all faults of the
+    /// new policy. The old one stays in force.
+    pub async fn reload(self: &Arc<Self>) -> io::Result<Result<Reloaded, Faults>> {
+        let _one = self.source.reloading.lock().await;
+        let draft = self.read().await?;
         let state = self.clone();
-        thread::Builder::new()
-            .name("reload".to_owned())
-            .spawn(move || {
-                let size = fs::metadata(&state.source.routes).map_or(0, |file| file.len());
-                if size > LARGE {
-                    // On Linux it is this thread's alone. Where it is refused, the reload is quicker, and requests are not.
-                    _ = setpriority_process(None, NICENESS);
-                }
-                _ = done.send(state.reload());
-            })?;
-        result
-            .await
-            .map_err(|_| io::Error::other("its thread did not come to an end"))
+        aside(move || state.put_in_force(draft)).await
     }
 
-    /// Reads the routes file and the slots again, and puts them in force. Blocking: it reads files.
-    ///
-    /// # Errors
-    ///
-    /// All faults of the new policy. The old one stays in force.
-    pub fn reload(&self) -> Result<Reloaded, Faults> {
+    /// Reads the routes file. Of a large one requests go first, for as long as that may be: a reload may take a credential
+    /// away, and an agent that has every processor busy would otherwise put it off.
+    async fn read(&self) -> io::Result<Draft> {
+        let file = self.source.routes.clone();
+        if fs::metadata(&file).is_ok_and(|file| file.len() > LARGE) {
+            let file = file.clone();
+            let read = aside(move || {
+                // On Linux it is this thread's alone. Where it is refused, the reload is quicker, and requests are not.
+                _ = setpriority_process(None, NICENESS);
+                config::read(&file)
+            });
+            if let Ok(read) = timeout(PATIENCE, read).await {
+                return read;
+            }
+        }
+        aside(move || config::read(&file)).await
+    }
+
+    fn put_in_force(&self, draft: Draft) -> Result<Reloaded, Faults> {
         let _turn = self
             .source
             .turn
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         let old = self.policy.load_full();
-        let loaded = config::read(&self.source.routes)
+        let loaded = draft
             .into_policy(&self.source.environment, Some(&old), SystemTime::now())
             .and_then(|policy| self.certifiable(policy));
         let mut last_fault = self
@@ -327,6 +334,17 @@ pub fn warn_of_unnamed(policy: &Policy, handed: &[SlotName]) {
             tracing::warn!(%slot, "no route names this slot of --slots-fd; its value waits for a reload");
         }
     }
+}
+
+/// Works on a thread of its own.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    let (done, result) = oneshot::channel();
+    thread::Builder::new()
+        .name("reload".to_owned())
+        .spawn(move || _ = done.send(work()))?;
+    result
+        .await
+        .map_err(|_| io::Error::other("its thread did not come to an end"))
 }
 
 /// Frees the policy before, here and not in the midst of a request that was decided by it.
