@@ -46,6 +46,8 @@ struct Link {
     moves: AtomicBool,
     /// The upstream is gone without a word, and the driver gave the connection up.
     is_dead: AtomicBool,
+    /// The upstream abuses the connection: it is to end, with all that is on it.
+    is_forsaken: AtomicBool,
 }
 
 /// One stream's share of an HTTP/2 connection. It ends with the answer and with the upload, whichever is later: an upstream
@@ -86,7 +88,7 @@ impl Shared {
 
     /// Whether it takes no more requests: it has ended, or is about to (RFC 9113, section 6.8).
     pub(super) fn is_closed(&mut self) -> bool {
-        self.check().is_err()
+        self.link.is_forsaken.load(Ordering::Relaxed) || self.check().is_err()
     }
 
     /// Marks it as used.

@@ -48,6 +48,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Future for Gathering<'_, T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        // Whoever gave it up has reset a stream, and so woken this.
+        if this.link.is_forsaken.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(()));
+        }
         this.has_waited = this.link.asks.swap(false, Ordering::Relaxed) && !this.has_waited;
         if this.has_waited {
             // Behind all that is ready now.

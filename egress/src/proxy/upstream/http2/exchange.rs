@@ -44,6 +44,11 @@ pub(super) async fn exchange(
         Err(Fault::Http2(_)) if stream.link().is_dead.load(Ordering::Relaxed) => {
             return Err(Fault::Dead);
         }
+        Err(fault @ Fault::Interim(_)) => {
+            // To reset the stream would not end them: what comes for it is still read. Over HTTP/1.1 the connection ends, too.
+            stream.link().is_forsaken.store(true, Ordering::Relaxed);
+            return Err(fault);
+        }
         answered => answered?,
     };
     stream.moves();
