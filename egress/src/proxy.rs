@@ -250,7 +250,13 @@ async fn relay(
         return Box::pin(opening).await;
     }
     let received = noted.received().clone();
-    let upload = Upload::new(body, received, state.limits.body_idle, turn.clone());
+    let upload = Upload::new(
+        body,
+        received,
+        state.limits.body_idle,
+        head.version,
+        turn.clone(),
+    );
     let request = Request::from_parts(head, upload);
     let (answer, checkin) = state.upstream.send(&permit, lasting, request).await?;
     let (mut head, body) = answer.into_parts();

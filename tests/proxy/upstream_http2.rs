@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::harness::agent::Agent;
 use crate::harness::pki::Pki;
+use crate::harness::raw_http2::{RST_STREAM, RawHttp2, frame};
 use crate::harness::scripted::{Scripted, Wire};
 use crate::harness::sidecar::Sidecar;
 use crate::harness::upstream::{Body, text_body};
@@ -113,6 +114,54 @@ async fn interim_answers_are_passed_over_up_to_a_bound() {
     assert_eq!(client.send(get("/1000")).await.status(), 200);
     assert_eq!(client.send(get("/1001")).await.status(), 502);
     rig.sidecar.logged("interim answers without end").await;
+    // What would still come for the stream is not waited for: the connection ends, and the next request has another one.
+    assert_eq!(client.send(get("/0")).await.status(), 200);
+    assert_eq!(rig.upstream.connections(), 2);
+}
+
+/// To a server NO_ERROR is what it says itself of an upload that it needs no more of (RFC 9113, section 8.1).
+#[tokio::test]
+async fn an_upload_that_the_agent_resets_is_never_whole_for_the_upstream() {
+    let (told, mut ends) = mpsc::unbounded_channel();
+    let rig = Rig::start(move |request, respond| {
+        let told = told.clone();
+        async move {
+            let (_open, mut body) = (respond, request.into_body());
+            let end = loop {
+                match body.data().await {
+                    Some(Ok(data)) => {
+                        _ = body.flow_control().release_capacity(data.len());
+                        _ = told.send(String::from_utf8_lossy(&data).into_owned());
+                    }
+                    Some(Err(error)) => break format!("reset: {:?}", error.reason()),
+                    None => break "whole".to_owned(),
+                }
+            };
+            _ = told.send(end);
+        }
+    })
+    .await;
+    for reason in [Reason::NO_ERROR, Reason::CANCEL, Reason::INTERNAL_ERROR] {
+        for length in [None, Some(&b"10"[..])] {
+            let mut http2 = RawHttp2::open(&rig.agent, "api.test").await;
+            let mut fields: Vec<(&str, &[u8])> = vec![
+                (":method", b"POST"),
+                (":scheme", b"https"),
+                (":authority", b"api.test"),
+                (":path", b"/"),
+            ];
+            fields.extend(length.map(|length| ("content-length", length)));
+            let stream = http2.begin_open(&fields).await;
+            http2.data(stream, b"hello", false).await;
+            let begun = within("the first part of the upload", ends.recv()).await;
+            assert_eq!(begun.as_deref(), Some("hello"));
+            let reset = u32::from(reason).to_be_bytes();
+            http2.send(&frame(RST_STREAM, 0, stream, &reset)).await;
+            let end = within("the end of the upload", ends.recv()).await;
+            let end = end.expect("the upstream runs");
+            assert!(end.starts_with("reset"), "{reason:?} {length:?}: {end}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -34,6 +34,7 @@ pub struct Upload {
     whole: Arc<AtomicBool>,
     fault: Arc<OnceLock<Fault>>,
     stall: Stall,
+    version: Version,
     /// An upload can outlive its answer.
     _turn: Arc<Turn>,
 }
@@ -44,6 +45,7 @@ impl Upload {
         incoming: Incoming,
         received: Arc<AtomicU64>,
         patience: Duration,
+        version: Version,
         turn: Arc<Turn>,
     ) -> Self {
         let whole = Arc::new(AtomicBool::new(incoming.is_end_stream()));
@@ -53,6 +55,7 @@ impl Upload {
             whole,
             fault: Arc::default(),
             stall: Stall::new(patience),
+            version,
             _turn: turn,
         }
     }
@@ -89,6 +92,12 @@ impl Body for Upload {
                 _ = this.fault.set(Fault::BodyTimeout);
             });
             return Poll::Ready(match polled? {
+                // hyper takes a stream that was reset with NO_ERROR for one that has ended (RFC 9113, section 8.1, where it is the
+                // server's word). Passed on as an end, it would make a whole request of a part.
+                None if this.version == Version::HTTP_2 && !this.incoming.is_end_stream() => {
+                    _ = this.fault.set(Fault::TruncatedBody);
+                    Some(Err("the agent reset the upload before its end".into()))
+                }
                 None => {
                     this.whole.store(true, Ordering::Release);
                     None
