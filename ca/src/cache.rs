@@ -56,6 +56,11 @@ impl<V: Clone> Cache<V> {
         Ok(made)
     }
 
+    /// How many names there are.
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.entries).by_name.len()
+    }
+
     fn slot(&self, name: &str) -> Slot<V> {
         let mut entries = lock(&self.entries);
         entries.clock += 1;

@@ -100,6 +100,11 @@ impl Issuer {
         self.minted.load(Ordering::Relaxed)
     }
 
+    /// Of how many hosts a leaf is held.
+    pub fn held(&self) -> usize {
+        self.leaves.len()
+    }
+
     fn mint(&self, host: &str, now: SystemTime) -> Result<Leaf, Error> {
         // A chain is valid only where all of it is (RFC 5280 section 6.1.3), so a leaf gains nothing by outliving its
         // root, and some clients reject one that does.

@@ -255,12 +255,6 @@ fn status(state: &State) -> Value {
         .iter()
         .map(|measure| json!({ "name": measure.name, "state": measure.state.to_string() }))
         .collect();
-    let last_fault = state
-        .source
-        .last_fault
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-        .clone();
     json!({
         "version": 1,
         "egress": env!("CARGO_PKG_VERSION"),
@@ -273,16 +267,16 @@ fn status(state: &State) -> Value {
         "ca_expires": rfc3339(state.issuer.root().not_after()),
         "memory_ceiling": state.limits.ceiling().total(),
         "leaves_minted": state.issuer.minted(),
-        "last_reload_fault": last_fault,
+        "last_reload_fault": state.source.fault(),
         "slots": slots,
         "counters": {
             "connections": count(&counters.connections),
             "turned_away": count(&counters.turned_away),
             "open_connections": count(&counters.open_connections),
             "open_splices": count(&counters.open_splices),
-            "requests": count(&counters.requests),
-            "denied": count(&counters.denied),
-            "failed": count(&counters.failed),
+            "requests": counters.requests(),
+            "denied": counters.denied(),
+            "failed": counters.failed(),
             "names": count(&counters.names),
             "names_denied": count(&counters.names_denied),
             "log_records_lost": count(&counters.log_records_lost),

@@ -2,6 +2,8 @@
 //!
 //! A record holds no header, no query, no body and no secret; there is nothing in it to leak.
 
+mod counters;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::IpAddr;
@@ -9,11 +11,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use http::Method;
+use http::header::{HeaderMap, HeaderName};
+use http::{Method, StatusCode, response};
 
-use crate::credential::SlotName;
+pub use self::counters::{Counters, Durations, Histogram, Open, UpstreamFault, UpstreamFaults};
+
+use crate::outcome::{Outcome, Verdict};
 use crate::route::target::Origin;
-use crate::route::{Line, Permit};
+use crate::route::{Permit, Route};
 
 /// How many refusals are kept for `egress status`.
 const KEPT_DENIALS: usize = 64;
@@ -24,35 +29,6 @@ pub struct Audit {
     /// Counters since the start.
     pub counters: Counters,
     denials: Mutex<VecDeque<Denied>>,
-}
-
-/// Counters since the start.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Client connections accepted.
-    pub connections: AtomicU64,
-    /// Client connections closed at once, because their client had as many as it may.
-    pub turned_away: AtomicU64,
-    /// Client connections open now.
-    pub open_connections: AtomicU64,
-    /// Requests that were answered, tunnels included.
-    pub requests: AtomicU64,
-    /// Requests refused by policy or for their form.
-    pub denied: AtomicU64,
-    /// Requests that failed behind the decision: no credential, no upstream.
-    pub failed: AtomicU64,
-    /// WebSockets and passthrough tunnels open now.
-    pub open_splices: AtomicU64,
-    /// DNS messages.
-    pub names: AtomicU64,
-    /// Names that no route admits, asked for over DNS.
-    pub names_denied: AtomicU64,
-    /// Records that could not be written to the log.
-    pub log_records_lost: AtomicU64,
-    /// Reloads that took effect.
-    pub reloads: AtomicU64,
-    /// Reloads that were refused; the policy before stayed.
-    pub reload_failures: AtomicU64,
 }
 
 /// A refusal, as `egress status` shows it.
@@ -81,7 +57,7 @@ impl Audit {
             host: String::new(),
             path: String::new(),
             route: None,
-            slot: None,
+            kind: Kind::Exchange,
             verdict: Verdict::Failed,
             code: "aborted",
             detail: None,
@@ -91,6 +67,11 @@ impl Audit {
             sent: 0,
             masked: Arc::default(),
         }
+    }
+
+    /// Counts something as open for as long as the guard lives.
+    pub fn open(self: &Arc<Self>, gauge: fn(&Counters) -> &AtomicU64) -> Open {
+        Open::new(self.clone(), gauge)
     }
 
     /// The latest refusals, newest last.
@@ -130,25 +111,13 @@ impl fmt::Display for Client {
     }
 }
 
-/// What became of a request.
+/// What a request led to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// A route admitted it, and the upstream answered.
-    Allowed,
-    /// No route admits it, or its form is ambiguous.
-    Denied,
-    /// It was admitted, and then a credential or the upstream failed.
-    Failed,
-}
-
-impl Verdict {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Allowed => "allowed",
-            Self::Denied => "denied",
-            Self::Failed => "failed",
-        }
-    }
+enum Kind {
+    /// An answer, or a refusal.
+    Exchange,
+    /// A WebSocket or a tunnel.
+    Connection,
 }
 
 /// The record of one request. It is written when it is dropped: after the last byte of the answer.
@@ -160,8 +129,8 @@ pub struct Record {
     method: Option<Method>,
     host: String,
     path: String,
-    route: Option<Line>,
-    slot: Option<SlotName>,
+    route: Option<Arc<Route>>,
+    kind: Kind,
     verdict: Verdict,
     code: &'static str,
     detail: Option<String>,
@@ -199,13 +168,22 @@ impl Record {
 
     /// Notes the route that decided.
     pub fn permitted(&mut self, permit: &Permit) {
-        let route = permit.route();
-        self.route = Some(route.line);
-        self.slot = route
-            .rule
-            .injection
-            .as_ref()
-            .map(|injection| injection.slot.clone());
+        self.route = Some(permit.route().clone());
+    }
+
+    /// Notes the head of an upstream's answer, as it came.
+    pub fn relayed(&mut self, head: &response::Parts) {
+        self.answered(Verdict::Allowed, "ok", head.status.as_u16());
+        // It was seen on a 202, too. What is usual costs no search.
+        if head.status != StatusCode::OK && is_challenge(&head.headers) {
+            self.met(UpstreamFault::Challenge);
+        }
+    }
+
+    /// Notes that the request became a connection of its own, whose life says nothing about how long an answer takes.
+    pub fn handed_over(&mut self, code: &'static str, status: StatusCode) {
+        self.answered(Verdict::Allowed, code, status.as_u16());
+        self.kind = Kind::Connection;
     }
 
     /// Notes the answer's head.
@@ -222,10 +200,17 @@ impl Record {
     }
 
     /// Notes that the answer did not arrive whole.
-    pub fn broke_off(&mut self, code: &'static str, detail: impl fmt::Display) {
+    pub fn broke_off(&mut self, fault: UpstreamFault, detail: impl fmt::Display) {
         self.verdict = Verdict::Failed;
-        self.code = code;
+        self.code = "upstream_broke_off";
+        self.kind = Kind::Exchange;
         self.detail(detail);
+        self.met(fault);
+    }
+
+    /// Counts a fault of the upstream.
+    pub fn met(&self, fault: UpstreamFault) {
+        self.audit.counters.upstream_faults.add(fault);
     }
 
     /// Notes why a long-lived connection ended, where it did not end by itself.
@@ -278,46 +263,62 @@ impl Drop for Record {
             );
         }
         self.note_masked();
-        let counters = &self.audit.counters;
-        counters.requests.fetch_add(1, Ordering::Relaxed);
+        let total = self.started.elapsed();
+        let outcome = Outcome {
+            verdict: self.verdict,
+            code: self.code,
+        };
+        let route = self.route.as_deref();
+        // A refusal is nobody's, also where a route had admitted the request and its host then turned out to be private.
+        let admitting = route.filter(|_| self.verdict != Verdict::Denied);
+        self.audit.counters.ended(
+            outcome,
+            admitting.map(|route| &*route.outcomes),
+            (self.kind == Kind::Exchange).then_some(total),
+        );
         // HTTP/2 bounds a method by nothing but its head. None that anybody uses is longer.
         let method = self.method.as_ref().map_or("-", Method::as_str);
         let method = method.get(..LONGEST_METHOD).unwrap_or(method);
-        match self.verdict {
-            Verdict::Allowed => {}
-            Verdict::Failed => _ = counters.failed.fetch_add(1, Ordering::Relaxed),
-            Verdict::Denied => {
-                counters.denied.fetch_add(1, Ordering::Relaxed);
-                self.audit.keep(Denied {
-                    time: SystemTime::now(),
-                    method: method.into(),
-                    host: self.host.clone(),
-                    path: self.path.clone(),
-                    code: self.code,
-                });
-            }
+        if self.verdict == Verdict::Denied {
+            self.audit.keep(Denied {
+                time: SystemTime::now(),
+                method: method.into(),
+                host: self.host.clone(),
+                path: self.path.clone(),
+                code: self.code,
+            });
         }
+        let injection = route.and_then(|route| route.rule.injection.as_ref());
         tracing::info!(
             target: "egress::request",
             client = %self.client,
             method,
             host = self.host,
             path = self.path,
-            route = self.route,
-            slot = self.slot.as_ref().map(SlotName::as_str),
+            route = route.map(|route| route.line),
+            slot = injection.map(|injection| injection.slot.as_str()),
             verdict = self.verdict.as_str(),
             code = self.code,
             status = self.status,
             bytes_up = self.received.load(Ordering::Relaxed),
             bytes_down = self.sent,
             head_ms = self.head_after.map(milliseconds),
-            total_ms = milliseconds(self.started.elapsed()),
+            total_ms = milliseconds(total),
             detail = self.detail,
         );
     }
 }
 
 const LONGEST_METHOD: usize = 32;
+
+/// Whether Cloudflare answered in the upstream's place, with a page for a browser:
+/// <https://developers.cloudflare.com/cloudflare-challenges/challenge-types/challenge-pages/detect-response/>.
+fn is_challenge(headers: &HeaderMap) -> bool {
+    const CF_MITIGATED: HeaderName = HeaderName::from_static("cf-mitigated");
+    headers
+        .get(CF_MITIGATED)
+        .is_some_and(|value| value == "challenge")
+}
 
 /// A path as the log shows it: ASCII, and no longer than a line may well be. An agent chooses these bytes.
 fn printable(path: &str) -> String {

@@ -11,14 +11,15 @@
 //! 5. [`confine`]: what the process gives up before it listens.
 //! 6. [`redact`]: the forms of a secret, and how they are masked in a stream of bytes.
 //! 7. [`credential`]: secrets and slots. Below the routes, because a route names a slot and not the other way round.
-//! 8. [`route`]: routes, and the decision about a request.
-//! 9. [`policy`]: routes and slots, checked as a whole.
-//! 10. [`config`]: the operator's files, read into a policy.
-//! 11. [`launch`]: agents and what they are given, up to the sidecar's start.
-//! 12. [`audit`]: what is kept of each request.
-//! 13. [`proxy`]: the data path.
-//! 14. [`admin`]: the operator's socket.
-//! 15. [`cli`]: the commands.
+//! 8. [`outcome`]: what becomes of requests, counted.
+//! 9. [`route`]: routes, and the decision about a request.
+//! 10. [`policy`]: routes and slots, checked as a whole.
+//! 11. [`config`]: the operator's files, read into a policy.
+//! 12. [`launch`]: agents and what they are given, up to the sidecar's start.
+//! 13. [`audit`]: what is kept of each request.
+//! 14. [`proxy`]: the data path.
+//! 15. [`admin`]: the operator's socket.
+//! 16. [`cli`]: the commands.
 //!
 //! The way of one request is told in `docs/architecture.md`.
 
@@ -32,6 +33,7 @@ pub mod credential;
 pub mod file;
 pub mod launch;
 pub mod os;
+pub mod outcome;
 pub mod policy;
 pub mod proxy;
 pub mod redact;

@@ -68,6 +68,20 @@ impl Policy {
         route.is_some_and(|route| self.generation_of(route) == lasting.generation)
     }
 
+    /// The slots without a usable value, and why. Their routes send nothing.
+    pub fn unusable(&self, now: SystemTime) -> Vec<String> {
+        let mut told: Vec<String> = self
+            .slots
+            .iter()
+            .filter_map(|slot| {
+                let reason = slot.lease(now).err()?;
+                Some(format!("{} {reason}", slot.name()))
+            })
+            .collect();
+        told.sort();
+        told
+    }
+
     /// The generation of the credential that a route injects now.
     fn generation_of(&self, route: &Route) -> Option<Generation> {
         let injection = route.rule.injection.as_ref()?;

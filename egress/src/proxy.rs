@@ -29,7 +29,6 @@ mod reload;
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
@@ -52,7 +51,7 @@ use self::limits::Limits;
 use self::redact::Redaction;
 use self::reject::{Cause, Reject};
 use self::upstream::Upstream;
-use crate::audit::{Audit, Record, Verdict};
+use crate::audit::{Audit, Record};
 use crate::confine::Measure;
 use crate::policy::{Lasting, Policy};
 use crate::route::target::{Kind, Target, Via};
@@ -88,28 +87,6 @@ pub struct State {
     pub confinement: Vec<Measure>,
     /// When the sidecar came up.
     pub started: SystemTime,
-}
-
-impl State {
-    /// Counts a splice for as long as the guard lives.
-    pub(crate) fn count_splice(&self) -> impl Drop + use<> {
-        OpenSplice::new(self.audit.clone())
-    }
-}
-
-struct OpenSplice(Arc<Audit>);
-
-impl OpenSplice {
-    fn new(audit: Arc<Audit>) -> Self {
-        audit.counters.open_splices.fetch_add(1, Ordering::Relaxed);
-        Self(audit)
-    }
-}
-
-impl Drop for OpenSplice {
-    fn drop(&mut self) {
-        self.0.counters.open_splices.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// What lasting connections watch.
@@ -276,7 +253,7 @@ async fn relay(
     let rewriter = redaction
         .rewrite(permit.target().method(), &mut head, &state.decoders)
         .map_err(|reject| reject.at(&origin))?;
-    noted.answered(Verdict::Allowed, "ok", head.status.as_u16());
+    noted.relayed(&head);
     Ok(Response::from_parts(
         head,
         Download::relayed(body, trailers, state.limits.body_idle, checkin, rewriter),

@@ -13,6 +13,7 @@ pub mod target;
 mod rank;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ use self::query::QueryHazard;
 use self::rank::{Candidate, query_admits};
 use self::target::{Kind, Origin, Scheme, Target};
 use crate::credential::SlotName;
+use crate::outcome::Outcomes;
 
 /// All routes of a policy, found by host.
 #[derive(Debug, Default)]
@@ -226,6 +228,15 @@ pub struct Route {
     pub line: Line,
     /// What it says.
     pub rule: Rule,
+    /// What became of the requests that it admitted. Kept as its identity is.
+    pub outcomes: Arc<Outcomes>,
+}
+
+/// As the operator finds it: its host and its line.
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (line {})", self.rule.host, self.line)
+    }
 }
 
 /// A route's identity.

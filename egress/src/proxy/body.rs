@@ -21,7 +21,7 @@ use super::gate::fault::Fault;
 use super::redact::pause::Pause;
 use super::redact::rewriter::Rewriter;
 use super::upstream::{Answer, Checkin};
-use crate::audit::Record;
+use crate::audit::{Record, UpstreamFault};
 
 /// An error of a body. It ends the exchange, and goes to the log.
 pub type BodyError = Box<dyn Error + Send + Sync>;
@@ -245,7 +245,7 @@ impl Body for Download {
         if let (Poll::Ready(Some(result)), Some(record)) = (&polled, &mut this.record) {
             match result {
                 Ok(frame) => record.add_sent(frame.data_ref().map_or(0, |data| data.len() as u64)),
-                Err(error) => record.broke_off("upstream_broke_off", error),
+                Err(error) => record.broke_off(fault_of(error), error),
             }
         }
         polled
@@ -263,6 +263,14 @@ impl Body for Download {
             Content::Ours(full) => full.size_hint(),
             Content::Relayed(relayed) => relayed.size_hint(),
         }
+    }
+}
+
+/// What became of an answer that did not arrive whole.
+fn fault_of(error: &BodyError) -> UpstreamFault {
+    match error.is::<Stalled>() {
+        true => UpstreamFault::BodyTimeout,
+        false => UpstreamFault::BrokeOff,
     }
 }
 

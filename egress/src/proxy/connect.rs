@@ -22,7 +22,7 @@ use super::connection::{Connection, Takeover, serve_h1, serve_h2};
 use super::reject::{Cause, Reject};
 use super::socket::{Idle, Prefixed, Socket};
 use super::upgrade::splice;
-use crate::audit::{Record, Verdict};
+use crate::audit::{Record, UpstreamFault};
 use crate::route::target::{InvalidTarget, Origin, Scheme, Via};
 use crate::route::{Denial, Tls};
 
@@ -44,7 +44,7 @@ pub fn open(
         .routes
         .admits(&origin)
         .map_err(|denial| denied(&origin, &denial))?;
-    record.answered(Verdict::Allowed, "tunnel", StatusCode::OK.as_u16());
+    record.handed_over("tunnel", StatusCode::OK);
     connection.take_over(Takeover::Tunnel(origin, tls));
     Ok(Response::new(Download::empty()))
 }
@@ -83,6 +83,10 @@ pub async fn tunnel(
     origin: Origin,
     tls: Tls,
 ) {
+    let _open = connection
+        .state
+        .audit
+        .open(|counters| &counters.open_tunnels);
     let failed = match tls {
         Tls::Intercept => Box::pin(intercept(connection, agent, &origin)).await.err(),
         Tls::Passthrough => Box::pin(pass_through(connection, agent, &origin))
@@ -192,9 +196,9 @@ async fn pass_through(
             return Ok(());
         }
     };
-    record.answered(Verdict::Allowed, "passthrough", StatusCode::OK.as_u16());
+    record.handed_over("passthrough", StatusCode::OK);
     if let Err(error) = upstream.write_all(&hello).await {
-        record.broke_off("upstream_broke_off", error);
+        record.broke_off(UpstreamFault::BrokeOff, error);
         return Ok(());
     }
     record.add_received(hello.len() as u64);

@@ -19,7 +19,8 @@ pub use self::answer::Addresses;
 
 use super::State;
 use super::quota::Quota;
-use crate::audit::{Client, Verdict};
+use crate::audit::Client;
+use crate::outcome::Verdict;
 use crate::route::Reason;
 
 /// Where names are asked for.

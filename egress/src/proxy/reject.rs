@@ -4,6 +4,7 @@
 //! only the canonical host and port. The source of a fault goes to the log alone.
 
 mod text;
+mod upstream;
 
 use std::error::Error;
 
@@ -14,11 +15,14 @@ use http::header::{
 };
 use http::{HeaderName, Response, StatusCode, Version};
 
+pub use self::upstream::Wait;
+
 use super::body::Download;
 use super::gate::fault::Fault;
 use crate::addr::Class;
-use crate::audit::{Record, Verdict};
+use crate::audit::Record;
 use crate::credential::Unusable;
+use crate::outcome::Verdict;
 use crate::route::Reason;
 use crate::route::target::{InvalidTarget, Origin};
 
@@ -77,7 +81,7 @@ pub enum Cause {
     /// The upstream broke off or spoke no HTTP.
     UpstreamProtocol,
     /// The upstream took too long.
-    UpstreamTimeout,
+    UpstreamTimeout(Wait),
     /// The upstream answered a WebSocket handshake with a 101 that does not fit it.
     UpstreamHandshake,
     /// The upstream answered in a content coding in which a credential cannot be masked.
@@ -150,6 +154,9 @@ impl Reject {
         );
         if let Some(detail) = self.detail() {
             record.detail(detail);
+        }
+        if let Some(fault) = self.upstream_fault() {
+            record.met(fault);
         }
     }
 
@@ -269,7 +276,7 @@ impl Cause {
             | Self::UpstreamHandshake
             | Self::UpstreamCoding
             | Self::UpstreamProxy => StatusCode::BAD_GATEWAY,
-            Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::UpstreamTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Issue => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Busy | Self::Decoders | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -299,7 +306,7 @@ impl Cause {
             Self::Unreachable => "upstream_unreachable",
             Self::UpstreamTls => "upstream_tls",
             Self::UpstreamProtocol => "upstream_protocol",
-            Self::UpstreamTimeout => "upstream_timeout",
+            Self::UpstreamTimeout(_) => "upstream_timeout",
             Self::UpstreamHandshake => "upstream_handshake",
             Self::UpstreamCoding => "upstream_coding",
             Self::UpstreamProxy => "upstream_proxy",
@@ -330,7 +337,7 @@ impl Cause {
             | Self::Unreachable
             | Self::UpstreamTls
             | Self::UpstreamProtocol
-            | Self::UpstreamTimeout
+            | Self::UpstreamTimeout(_)
             | Self::UpstreamHandshake
             | Self::UpstreamCoding
             | Self::UpstreamProxy => Side::Upstream,

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -20,7 +20,7 @@ use super::redact::warn_of_short_values;
 use super::reject::{Cause, Reject};
 use crate::config::{self, Draft, Fault, Faults};
 use crate::credential::handed::Handed;
-use crate::credential::{Environment, Lease, Refreshed, SlotName, Unusable};
+use crate::credential::{Environment, Lease, Refreshed, SlotName, Unusable, unix_seconds};
 use crate::policy::{Lasting, Policy};
 use crate::route::target::{Origin, Scheme};
 use crate::route::{Injection, Permit, RouteId, Routes, Tls};
@@ -40,8 +40,7 @@ pub struct Source {
     pub routes: PathBuf,
     /// Slot values, taken at the start.
     pub environment: Environment,
-    /// The faults of the last reload, where it failed.
-    pub last_fault: Mutex<Option<String>>,
+    last_fault: Mutex<Option<String>>,
     /// One change of what is in force, or one look at the slots, at a time.
     pub turn: Mutex<()>,
     /// One reload at a time: of two, the one that began later has read the newer file.
@@ -58,6 +57,12 @@ impl Source {
             turn: Mutex::default(),
             reloading: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// The faults of the last reload, where it failed.
+    pub fn fault(&self) -> Option<String> {
+        let fault = self.last_fault.lock();
+        fault.unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -111,7 +116,7 @@ impl State {
             .source
             .turn
             .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+            .unwrap_or_else(PoisonError::into_inner);
         let old = self.policy.load_full();
         let loaded = draft
             .into_policy(&self.source.environment, Some(&old), SystemTime::now())
@@ -120,19 +125,22 @@ impl State {
             .source
             .last_fault
             .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+            .unwrap_or_else(PoisonError::into_inner);
         match loaded {
             Ok(policy) => {
                 let mut changes = difference(&old, &policy);
                 warn_of_waivers(&policy.routes);
                 // A slot that cannot be opened any more was carried over, with its value.
                 self.look_at_slots(&policy);
-                changes.unusable = unusable(&policy, SystemTime::now());
+                changes.unusable = policy.unusable(SystemTime::now());
                 warn_of_short_values(&policy);
                 self.policy.store(policy.into());
                 // After the swap, so that whoever sees a connection close finds the new policy in force.
                 self.upstream.retain(&self.policy.load());
-                self.audit.counters.reloads.fetch_add(1, Ordering::Relaxed);
+                let counters = &self.audit.counters;
+                counters.reloads.fetch_add(1, Ordering::Relaxed);
+                let now = unix_seconds(SystemTime::now());
+                counters.last_reload.store(now, Ordering::Relaxed);
                 *last_fault = None;
                 self.announce();
                 retire(old);
@@ -182,7 +190,7 @@ impl State {
             .source
             .turn
             .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+            .unwrap_or_else(PoisonError::into_inner);
         let policy = self.policy.load_full();
         if self.look_at_slots(&policy) {
             warn_of_short_values(&policy);
@@ -364,7 +372,7 @@ fn difference(old: &Policy, new: &Policy) -> Reloaded {
     let missing_in = |from: &Routes, other: &Routes| {
         from.iter()
             .filter(|route| other.get(route.id).is_none())
-            .map(|route| format!("{} (line {})", route.rule.host, route.line))
+            .map(|route| route.to_string())
             .collect()
     };
     let rotated = new
@@ -382,16 +390,4 @@ fn difference(old: &Policy, new: &Policy) -> Reloaded {
         rotated: rotated.collect(),
         unusable: Vec::new(),
     }
-}
-
-fn unusable(policy: &Policy, now: SystemTime) -> Vec<String> {
-    let slots = policy.slots.iter();
-    let mut told: Vec<String> = slots
-        .filter_map(|slot| {
-            let reason = slot.lease(now).err()?;
-            Some(format!("{} {reason}", slot.name()))
-        })
-        .collect();
-    told.sort();
-    told
 }

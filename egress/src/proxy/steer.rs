@@ -15,7 +15,6 @@ use super::connect;
 use super::connection::{Connection, Takeover, serve_h1};
 use super::reject::{Cause, Reject};
 use super::socket::{Prefixed, Socket};
-use crate::audit::Verdict;
 use crate::route::Tls;
 use crate::route::host::Host;
 use crate::route::target::{Origin, Scheme};
@@ -37,7 +36,7 @@ pub(super) async fn tls(connection: &Arc<Connection>, mut agent: Socket) {
     match admitted(state, hello.server_name.as_deref()) {
         Ok((origin, tls)) => {
             record.asks(&Method::CONNECT, &origin, "");
-            record.answered(Verdict::Allowed, "steered", StatusCode::OK.as_u16());
+            record.handed_over("steered", StatusCode::OK);
             drop(record);
             Box::pin(connect::tunnel(connection, agent, origin, tls)).await;
         }

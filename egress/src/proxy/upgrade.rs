@@ -27,10 +27,10 @@ use super::connection::{Connection, Takeover};
 use super::headers::{check_answer, items, strip_answer};
 use super::redact::Redaction;
 use super::redact::frames::{Frames, Masked};
-use super::reject::{Cause, Reject};
+use super::reject::{Cause, Reject, Wait};
 use super::socket::{Idle, Prefixed, Tally};
 use super::upstream::{Answer, Stream, address_h1};
-use crate::audit::{Record, Verdict};
+use crate::audit::Record;
 use crate::policy::Lasting;
 use crate::route::Permit;
 use crate::route::passing::Extensions;
@@ -102,7 +102,7 @@ pub async fn open(
     let answer = timeout(state.limits.answer, sender.send_request(request));
     let mut answer = answer
         .await
-        .map_err(|_| Reject::new(Cause::UpstreamTimeout).at(origin))?
+        .map_err(|_| Reject::new(Cause::UpstreamTimeout(Wait::Answer)).at(origin))?
         .map_err(failed)?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         return decline(state, answer, permit, redaction, record);
@@ -125,11 +125,7 @@ pub async fn open(
     mark(&mut head.headers);
     let mut record = record.take();
     if let Some(record) = &mut record {
-        record.answered(
-            Verdict::Allowed,
-            "websocket",
-            StatusCode::SWITCHING_PROTOCOLS.as_u16(),
-        );
+        record.handed_over("websocket", StatusCode::SWITCHING_PROTOCOLS);
     }
     connection.take_over(Takeover::WebSocket(Box::new(WebSocket {
         upstream,
@@ -163,6 +159,7 @@ impl WebSocket {
         // Frames that came in the same packet as the 101.
         let stream = Idle::new(parts.io.into_inner(), state.limits.tunnel_idle);
         let mut upstream = Masked::new(Prefixed::new(parts.read_buf, stream), self.frames);
+        let _open = state.audit.open(|counters| &counters.open_websockets);
         let revoked = state.revoked(&self.permit, self.lasting);
         splice(state, &mut agent, &mut upstream, revoked, self.record).await;
     }
@@ -186,7 +183,7 @@ pub async fn splice<A, U>(
     A: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    let _open = state.count_splice();
+    let _open = state.audit.open(|counters| &counters.open_splices);
     let (mut agent, mut upstream) = (Tally::new(agent), Tally::new(upstream));
     let ended = tokio::select! {
         copied = copy_bidirectional(&mut agent, &mut upstream) => {
@@ -221,7 +218,7 @@ fn decline(
         .rewrite(target.method(), &mut head, &state.decoders)
         .map_err(|reject| reject.at(target.origin()))?;
     if let Some(record) = record {
-        record.answered(Verdict::Allowed, "ok", head.status.as_u16());
+        record.relayed(&head);
     }
     Ok(Response::from_parts(
         head,

@@ -27,7 +27,7 @@ use tokio_rustls::client::TlsStream;
 
 pub use self::answer::Answer;
 pub use self::dial::{Dialer, ProxyUrl, Stream};
-pub use self::pool::{Checkin, Pool};
+pub use self::pool::{Checkin, Kept, Pool};
 pub use self::tls::{Roots, TlsClients, TlsFault};
 
 use self::http2::Shared;
@@ -36,7 +36,7 @@ use self::prompt::Prompt;
 use self::tls::Alpn;
 use super::body::Upload;
 use super::limits::Limits;
-use super::reject::{Cause, Reject};
+use super::reject::{Cause, Reject, Wait};
 use crate::policy::{Lasting, Policy};
 use crate::route::Permit;
 use crate::route::target::Scheme;
@@ -102,7 +102,7 @@ impl Upstream {
                 .answered(pin!(connection.try_send(request)), &received)
                 .await
                 .ok_or_else(|| {
-                    let reject = Reject::new(Cause::UpstreamTimeout).at(origin);
+                    let reject = Reject::new(Cause::UpstreamTimeout(Wait::Answer)).at(origin);
                     reject.because("no answer in time")
                 })?;
             match answered {
@@ -184,6 +184,11 @@ impl Upstream {
             .forget_routes(|route| policy.routes.get(route).is_some());
     }
 
+    /// How many connections wait for requests.
+    pub fn kept(&self) -> Kept {
+        self.pool.kept()
+    }
+
     /// Closes connections that were idle for too long. Call it now and then.
     pub fn reap(&self) {
         self.pool.reap();
@@ -231,7 +236,7 @@ impl Upstream {
         match timeout(self.limits.handshake, handshake).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(error)) => Err(Reject::new(Cause::UpstreamTls).at(origin).because(error)),
-            Err(_) => Err(Reject::new(Cause::UpstreamTimeout)
+            Err(_) => Err(Reject::new(Cause::UpstreamTimeout(Wait::Handshake))
                 .at(origin)
                 .because("no TLS handshake in time")),
         }

@@ -102,19 +102,27 @@ pub(super) fn sort(candidates: &mut [Candidate], ties: &mut Vec<Tie>) {
 )]
 pub(super) fn identify(rules: Vec<(Rule, Line)>, previous: Option<&Routes>) -> Vec<Arc<Route>> {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    let known: HashMap<&Rule, RouteId> = previous
+    let known: HashMap<&Rule, &Arc<Route>> = previous
         .into_iter()
         .flat_map(|routes| &routes.all)
-        .map(|route| (&route.rule, route.id))
+        .map(|route| (&route.rule, route))
         .collect();
     rules
         .into_iter()
         .map(|(rule, line)| {
-            let id = known
-                .get(&rule)
-                .copied()
-                .unwrap_or_else(|| RouteId(NEXT.fetch_add(1, Ordering::Relaxed)));
-            Arc::new(Route { id, line, rule })
+            let (id, outcomes) = match known.get(&rule) {
+                Some(route) => (route.id, route.outcomes.clone()),
+                None => (
+                    RouteId(NEXT.fetch_add(1, Ordering::Relaxed)),
+                    Arc::default(),
+                ),
+            };
+            Arc::new(Route {
+                id,
+                line,
+                rule,
+                outcomes,
+            })
         })
         .collect()
 }

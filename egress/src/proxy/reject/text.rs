@@ -40,7 +40,7 @@ impl fmt::Display for Cause {
             Self::UpstreamProtocol => {
                 "the upstream broke off, or answered with something that is not HTTP"
             }
-            Self::UpstreamTimeout => "the upstream took too long",
+            Self::UpstreamTimeout(_) => "the upstream took too long",
             Self::UpstreamHandshake => "the upstream's WebSocket handshake is wrong",
             Self::UpstreamCoding => {
                 "the upstream answered in a coding, or with a part, in which the credential cannot be masked"
@@ -109,7 +109,7 @@ impl Cause {
             Self::UpstreamProtocol | Self::UpstreamHandshake => {
                 "the sidecar's log has the reason; try again"
             }
-            Self::UpstreamTimeout => "try again, or raise the sidecar's deadlines",
+            Self::UpstreamTimeout(_) => "try again, or raise the sidecar's deadlines",
             Self::UpstreamCoding => {
                 "send `Accept-Encoding: identity`; the operator can set `redact: false` on the route"
             }

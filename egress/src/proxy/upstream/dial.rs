@@ -25,7 +25,7 @@ use super::prompt::Prompt;
 use crate::addr;
 use crate::credential::Secret;
 use crate::proxy::limits::Limits;
-use crate::proxy::reject::{Cause, Reject};
+use crate::proxy::reject::{Cause, Reject, Wait};
 use crate::route::target::{Origin, Scheme};
 use crate::route::{ConnectTo, Permit, RouteId};
 
@@ -67,7 +67,7 @@ impl Dialer {
         match timeout(self.limits.connect, attempt).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(reject)) => Err(reject.at(origin)),
-            Err(_) => Err(Reject::new(Cause::UpstreamTimeout)
+            Err(_) => Err(Reject::new(Cause::UpstreamTimeout(Wait::Connection))
                 .at(origin)
                 .because("no connection in time")),
         }

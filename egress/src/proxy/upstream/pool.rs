@@ -32,6 +32,15 @@ pub struct Pool {
     room: Arc<Semaphore>,
 }
 
+/// How many connections wait for their next request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// HTTP/1.1 connections, of which each takes one request at a time.
+    pub idle: usize,
+    /// HTTP/2 connections, with requests on them or without.
+    pub shared: usize,
+}
+
 /// What a connection is good for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
@@ -117,6 +126,15 @@ impl Pool {
     /// back.
     pub(super) fn retain(&self, mut upheld: impl FnMut(&Key) -> bool) {
         lock(&self.places).retain(|key, _| upheld(key));
+    }
+
+    /// How many connections are kept.
+    pub(super) fn kept(&self) -> Kept {
+        let places = lock(&self.places);
+        places.values().fold(Kept::default(), |kept, place| Kept {
+            idle: kept.idle + lock(&place.waiting).len(),
+            shared: kept.shared + lock(&place.shared).len(),
+        })
     }
 
     /// Closes what has been idle for too long, and forgets keys without connections.
