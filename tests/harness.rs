@@ -18,6 +18,7 @@ pub(crate) mod recorder;
 pub(crate) mod resolver;
 pub(crate) mod rig;
 pub(crate) mod rows;
+pub(crate) mod scrape;
 pub(crate) mod scripted;
 pub(crate) mod sidecar;
 pub(crate) mod smolvm;

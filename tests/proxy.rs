@@ -9,6 +9,7 @@ mod handed;
 mod hostile;
 mod interceptor;
 mod lifecycle;
+mod metrics;
 mod passthrough;
 mod paths;
 mod pooling;

@@ -1,4 +1,7 @@
-//! The admin socket: status, reload and health, for the operator. The agent must not be able to reach it.
+//! The admin socket: status, metrics, reload and health, for the operator. The agent must not be able to reach it.
+
+mod exposition;
+mod metrics;
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
@@ -157,6 +160,19 @@ async fn answer(
                 "a slot has no usable value\n".into(),
             ),
         },
+        (&Method::GET, "/readyz") => match state.policy.load().unusable(SystemTime::now()) {
+            unusable if unusable.is_empty() => (StatusCode::OK, TEXT, "ready\n".into()),
+            unusable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                TEXT,
+                unusable.join("\n") + "\n",
+            ),
+        },
+        (&Method::GET, "/metrics") => (
+            StatusCode::OK,
+            exposition::MEDIA_TYPE,
+            metrics::metrics(&state),
+        ),
         (&Method::POST, "/reload") => {
             match state.reload().await {
                 Ok(result) => {
@@ -180,7 +196,7 @@ async fn answer(
         _ => (
             StatusCode::NOT_FOUND,
             TEXT,
-            "GET /status, GET /healthz, POST /reload\n".into(),
+            "GET /status, GET /metrics, GET /healthz, GET /readyz, POST /reload\n".into(),
         ),
     };
     let mut response = Response::new(Full::new(body.into()));

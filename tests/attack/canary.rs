@@ -315,7 +315,14 @@ async fn row_42_no_secret_of_a_slot_is_anywhere_but_upstream() {
             }
         }
         sidecar.sighup();
-        for request in ["GET /status", "GET /healthz", "POST /reload", "GET /x"] {
+        for request in [
+            "GET /status",
+            "GET /metrics",
+            "GET /healthz",
+            "GET /readyz",
+            "POST /reload",
+            "GET /x",
+        ] {
             let stream = tokio::net::UnixStream::connect(sidecar.admin_socket()).await;
             let request = format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
             let answer = exchange(&mut stream.expect("a socket"), request.as_bytes()).await;
