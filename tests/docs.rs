@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::harness::rig::Rig;
+use crate::harness::scrape::Scrape;
 use crate::harness::sidecar::EGRESS;
 
 #[test]
@@ -70,6 +72,37 @@ fn the_consoles_about_routes_show_what_the_commands_print() {
             let said = run(command, dir.path());
             assert_eq!(said.trim_end(), shown.trim_end(), "$ {command}");
         }
+    }
+}
+
+#[tokio::test]
+async fn the_dashboard_the_alerts_and_the_table_name_metrics_that_there_are() {
+    let rig = Rig::new("- {host: api.test, connect_to: 'UPSTREAM'}\n").await;
+    // A family without a sample has no name in the answer: there has to be a request, and a slot with an end.
+    rig.agent.get("https://api.test/").await.assert_served();
+    rig.sidecar.logged("\"code\":\"ok\"").await;
+    let scrape = Scrape::of(&rig.sidecar).await;
+    let operations = read("docs/operations.md");
+    let (_, section) = operations.split_once("\n## Metrics\n").expect("a section");
+    let section = section.split("\n## ").next().expect("its text");
+    for (file, text, least) in [
+        ("docs/grafana.json", &*read("docs/grafana.json"), 20),
+        ("docs/alerts.yaml", &read("docs/alerts.yaml"), 6),
+        ("docs/operations.md", section, 20),
+    ] {
+        let is_other = |c: char| !c.is_ascii_alphanumeric() && c != '_';
+        let words = text
+            .split(is_other)
+            .filter(|word| word.starts_with("egress_"));
+        let names: BTreeSet<&str> = words.collect();
+        assert!(names.len() >= least, "{file}: {names:?}");
+        for name in names {
+            assert!(scrape.has(name), "{file}: {name}");
+        }
+    }
+    // And none goes without a word.
+    for name in scrape.families() {
+        assert!(section.contains(&format!("`{name}")), "{name}");
     }
 }
 
