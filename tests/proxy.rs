@@ -1,6 +1,7 @@
 //! What the sidecar must do on the wire, with an agent of our own that can misbehave.
 
 mod access;
+mod audit;
 mod credentials;
 mod dialling;
 mod dns;

@@ -1,14 +1,20 @@
-//! One [`Record`] per request, and what is kept of them: a log line each, counters, and the latest refusals.
+//! One [`Record`] per request, and what is kept of them: a log line each, counters, the latest refusals and, where it is asked
+//! for, the audit file.
 //!
-//! A record holds no header, no query, no body and no secret; there is nothing in it to leak.
+//! A record holds no header, no body and no secret, and a query only where the operator wants it kept.
 
 mod counters;
+pub mod database;
+pub mod entry;
+pub mod journal;
+pub mod reader;
+pub mod row;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use http::header::{HeaderMap, HeaderName};
@@ -16,6 +22,9 @@ use http::{Method, StatusCode, response};
 
 pub use self::counters::{Counters, Durations, Histogram, Open, UpstreamFault, UpstreamFaults};
 
+use self::entry::Entry;
+use self::journal::Journal;
+use crate::credential::{Lease, SlotName};
 use crate::outcome::{Outcome, Verdict};
 use crate::route::target::Origin;
 use crate::route::{Permit, Route};
@@ -29,6 +38,7 @@ pub struct Audit {
     /// Counters since the start.
     pub counters: Counters,
     denials: Mutex<VecDeque<Denied>>,
+    journal: OnceLock<Journal>,
 }
 
 /// A refusal, as `egress status` shows it.
@@ -56,7 +66,9 @@ impl Audit {
             method: None,
             host: String::new(),
             path: String::new(),
+            query: None,
             route: None,
+            credential: None,
             kind: Kind::Exchange,
             verdict: Verdict::Failed,
             code: "aborted",
@@ -66,7 +78,23 @@ impl Audit {
             received: Arc::default(),
             sent: 0,
             masked: Arc::default(),
+            upstream: None,
         }
+    }
+
+    /// Has what comes from now on written to an audit file, too. Once.
+    pub fn write_to(&self, journal: Journal) {
+        _ = self.journal.set(journal);
+    }
+
+    /// The audit file, where there is one.
+    pub fn journal(&self) -> Option<&Journal> {
+        self.journal.get()
+    }
+
+    /// Whether requests are to be refused, because what becomes of them could not be written down.
+    pub fn refuses(&self) -> bool {
+        self.journal().is_some_and(Journal::refuses)
     }
 
     /// Counts something as open for as long as the guard lives.
@@ -82,6 +110,39 @@ impl Audit {
             .iter()
             .cloned()
             .collect()
+    }
+
+    /// Logs a finished record, and puts it into the audit file.
+    fn take(&self, entry: Entry) {
+        if entry.verdict == Verdict::Denied {
+            self.keep(Denied {
+                time: entry.time + entry.total,
+                method: entry.method().into(),
+                host: entry.host.clone(),
+                path: entry.path.clone(),
+                code: entry.code,
+            });
+        }
+        tracing::info!(
+            target: "egress::request",
+            client = %entry.client,
+            method = entry.method(),
+            host = entry.host,
+            path = entry.path,
+            route = entry.route,
+            slot = entry.slot.as_ref().map(SlotName::as_str),
+            verdict = entry.verdict.as_str(),
+            code = entry.code,
+            status = entry.status,
+            bytes_up = entry.received,
+            bytes_down = entry.sent,
+            head_ms = entry.head_after.map(milliseconds),
+            total_ms = milliseconds(entry.total),
+            detail = entry.detail,
+        );
+        if let Some(journal) = self.journal() {
+            journal.push(entry);
+        }
     }
 
     fn keep(&self, denied: Denied) {
@@ -129,7 +190,9 @@ pub struct Record {
     method: Option<Method>,
     host: String,
     path: String,
+    query: Option<String>,
     route: Option<Arc<Route>>,
+    credential: Option<Arc<str>>,
     kind: Kind,
     verdict: Verdict,
     code: &'static str,
@@ -139,6 +202,7 @@ pub struct Record {
     received: Arc<AtomicU64>,
     sent: u64,
     masked: Arc<AtomicU64>,
+    upstream: Option<SocketAddr>,
 }
 
 impl Record {
@@ -152,6 +216,13 @@ impl Record {
         self.method = Some(method.clone());
         self.host = host.to_string();
         self.path = printable(path);
+    }
+
+    /// Notes the query, where it is kept.
+    pub fn asks_with(&mut self, query: Option<&str>) {
+        if self.audit.journal().is_some_and(Journal::keeps_query) {
+            self.query = query.map(printable);
+        }
     }
 
     /// Notes the host alone, for what is refused before it can be read.
@@ -169,6 +240,18 @@ impl Record {
     /// Notes the route that decided.
     pub fn permitted(&mut self, permit: &Permit) {
         self.route = Some(permit.route().clone());
+    }
+
+    /// Notes which credential was sent.
+    pub fn sends(&mut self, lease: &Lease) {
+        if let Some(journal) = self.audit.journal() {
+            self.credential = Some(lease.fingerprint(journal.salt()));
+        }
+    }
+
+    /// Notes the address that was spoken to.
+    pub fn spoke_to(&mut self, upstream: Option<SocketAddr>) {
+        self.upstream = upstream;
     }
 
     /// Notes the head of an upstream's answer, as it came.
@@ -242,6 +325,32 @@ impl Record {
         });
     }
 
+    /// What is known now that it is over. Its texts are taken out.
+    fn entry(&mut self, total: Duration) -> Entry {
+        let route = self.route.as_deref();
+        let injection = route.and_then(|route| route.rule.injection.as_ref());
+        Entry {
+            time: SystemTime::now() - total,
+            client: self.client.clone(),
+            method: self.method.take(),
+            host: std::mem::take(&mut self.host),
+            path: std::mem::take(&mut self.path),
+            query: self.query.take(),
+            route: route.map(|route| route.line),
+            verdict: self.verdict,
+            code: self.code,
+            slot: injection.map(|injection| injection.slot.clone()),
+            credential: self.credential.take(),
+            status: self.status,
+            received: self.received.load(Ordering::Relaxed),
+            sent: self.sent,
+            head_after: self.head_after,
+            total,
+            upstream: self.upstream,
+            detail: self.detail.take(),
+        }
+    }
+
     /// The counter of the places at which the answer repeated the credential.
     pub fn masked(&self) -> &Arc<AtomicU64> {
         &self.masked
@@ -276,40 +385,10 @@ impl Drop for Record {
             admitting.map(|route| &*route.outcomes),
             (self.kind == Kind::Exchange).then_some(total),
         );
-        // HTTP/2 bounds a method by nothing but its head. None that anybody uses is longer.
-        let method = self.method.as_ref().map_or("-", Method::as_str);
-        let method = method.get(..LONGEST_METHOD).unwrap_or(method);
-        if self.verdict == Verdict::Denied {
-            self.audit.keep(Denied {
-                time: SystemTime::now(),
-                method: method.into(),
-                host: self.host.clone(),
-                path: self.path.clone(),
-                code: self.code,
-            });
-        }
-        let injection = route.and_then(|route| route.rule.injection.as_ref());
-        tracing::info!(
-            target: "egress::request",
-            client = %self.client,
-            method,
-            host = self.host,
-            path = self.path,
-            route = route.map(|route| route.line),
-            slot = injection.map(|injection| injection.slot.as_str()),
-            verdict = self.verdict.as_str(),
-            code = self.code,
-            status = self.status,
-            bytes_up = self.received.load(Ordering::Relaxed),
-            bytes_down = self.sent,
-            head_ms = self.head_after.map(milliseconds),
-            total_ms = milliseconds(total),
-            detail = self.detail,
-        );
+        let entry = self.entry(total);
+        self.audit.take(entry);
     }
 }
-
-const LONGEST_METHOD: usize = 32;
 
 /// Whether Cloudflare answered in the upstream's place, with a page for a browser:
 /// <https://developers.cloudflare.com/cloudflare-challenges/challenge-types/challenge-pages/detect-response/>.

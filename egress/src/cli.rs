@@ -1,6 +1,7 @@
 //! The command line: one file a command. Each command says what it did by its exit code: 0 it is so, 1 what was asked
 //! about is not so, 2 usage or configuration, 3 runtime.
 
+pub mod audit;
 pub mod ca;
 pub mod check;
 pub mod codex;
@@ -33,6 +34,7 @@ use clap::{Parser, Subcommand};
 use egress_ca::Root;
 
 use crate::admin;
+use crate::audit::database;
 use crate::config::{self, Colour, Faults};
 use crate::launch::bundle;
 use crate::route::Routes;
@@ -49,6 +51,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Audit(args) => audit::run(*args),
         Command::Run(args) => run::run(*args),
         Command::Launch(command) => launch::run(command),
         Command::Relay(args) => relay::run(&args),
@@ -112,6 +115,8 @@ enum Command {
     Status(status::Args),
     /// Have a running sidecar read its routes again, and wait for the result
     Reload(reload::Args),
+    /// Read an audit file: rows by what is asked for, or whether nothing in it was changed
+    Audit(Box<audit::Args>),
     /// Print the environment that an agent needs: the proxy, the CA, and placeholders for keys
     Env(env::Args),
     /// The bottle's CA: create it, print it, and bundle it with the public roots
@@ -245,6 +250,13 @@ impl From<egress_ca::Error> for Failure {
             Some(hint) => failure.hint(hint),
             None => failure,
         }
+    }
+}
+
+impl From<database::Error> for Failure {
+    fn from(error: database::Error) -> Self {
+        let hint = error.hint();
+        Self::runtime(error).hint(hint)
     }
 }
 

@@ -116,6 +116,8 @@ pub struct Needs {
     pub sockets: Vec<PathBuf>,
     /// TCP ports that are listened on; 0 is one that the system chooses.
     pub ports: Vec<u16>,
+    /// A directory in which files are made, written, moved and removed.
+    pub written: Option<PathBuf>,
 }
 
 /// Gives up everything else: new privileges, other files, ports and processes, and the system calls of other programs.
@@ -139,7 +141,7 @@ fn taken(needs: &Needs) -> [MeasureState; 5] {
     // First, since the others are for those alone who have no way to get more.
     let privileges = MeasureState::of(rustix::thread::set_no_new_privs(true));
     let fence = fence::raise(needs);
-    let calls = match calls::filters() {
+    let calls = match calls::filters(needs.written.is_some()) {
         Ok(filters) => MeasureState::of(
             filters
                 .iter()

@@ -7,10 +7,12 @@ pub mod codex;
 mod environment;
 pub mod handed;
 pub mod jwt;
+mod salt;
 mod secret;
 mod slot;
 
 pub use environment::{Environment, Shown, UPSTREAM_PROXY};
+pub use salt::Salt;
 pub use secret::Secret;
 pub use slot::{
     Generation, Lease, Refreshed, Slot, SlotName, Slots, Source, Unusable, check_value, time_left,

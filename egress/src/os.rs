@@ -191,8 +191,12 @@ pub mod landlock {
         pub const WRITE_FILE: u64 = 1 << 1;
         /// Opening for reading, and not to be executed.
         pub const READ_FILE: u64 = 1 << 2;
+        /// Listing a directory.
+        pub const READ_DIR: u64 = 1 << 3;
         /// Removing what is no directory, or moving it away.
         pub const REMOVE_FILE: u64 = 1 << 5;
+        /// Making a file, or moving one there.
+        pub const MAKE_REG: u64 = 1 << 8;
         /// Making a Unix socket's file.
         pub const MAKE_SOCK: u64 = 1 << 9;
         /// Cutting a file short; of the third version.

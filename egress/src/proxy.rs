@@ -179,6 +179,9 @@ async fn relay(
     if state.epoch.borrow().stopping {
         return Err(Reject::new(Cause::Stopping));
     }
+    if state.audit.refuses() {
+        return Err(Reject::new(Cause::Audit));
+    }
     if connection.is_forfeited() {
         return Err(Reject::new(Cause::Forfeited));
     }
@@ -192,6 +195,7 @@ async fn relay(
     let kind = kind?;
     let target = Target::from_request(&request, &connection.via, kind)?;
     noted.asks(target.method(), target.origin(), target.path());
+    noted.asks_with(target.query());
 
     let policy = state.policy.load_full();
     let origin = target.origin().clone();
@@ -213,6 +217,7 @@ async fn relay(
             .lease(injection, SystemTime::now())
             .map_err(|gone| Reject::from(gone).at(&origin))?;
         headers::inject(&mut head.headers, injection, lease.secret())?;
+        noted.sends(&lease);
         #[cfg(debug_assertions)]
         defect::strike(permit.target().path(), lease.secret());
         generation = Some(lease.generation());
@@ -235,8 +240,10 @@ async fn relay(
         turn.clone(),
     );
     let request = Request::from_parts(head, upload);
-    let (answer, checkin) = state.upstream.send(&permit, lasting, request).await?;
-    let (mut head, body) = answer.into_parts();
+    let answered = state.upstream.send(&permit, lasting, request).await?;
+    noted.spoke_to(answered.peer);
+    let checkin = answered.checkin;
+    let (mut head, body) = answered.answer.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Reject::new(Cause::UpstreamProtocol)
             .at(&origin)

@@ -69,7 +69,7 @@ pub(super) struct LimitArgs {
     max_leaves: usize,
 }
 
-fn up_to(most: u64) -> RangedU64ValueParser<usize> {
+pub(super) fn up_to(most: u64) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=most)
 }
 
@@ -109,19 +109,8 @@ const LONGEST: Duration = Duration::from_secs(7 * 86_400);
 impl FromStr for Time {
     type Err = InvalidTime;
 
-    /// Reads a number with a unit, or of seconds.
     fn from_str(text: &str) -> Result<Self, InvalidTime> {
-        let (number, unit) = split(text);
-        let milliseconds = match unit {
-            "ms" => 1,
-            "" | "s" => 1000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            "d" => 86_400_000,
-            _ => return Err(InvalidTime::Form),
-        };
-        let number: u64 = number.parse().map_err(|_| InvalidTime::Form)?;
-        let time = Duration::from_millis(number.saturating_mul(milliseconds));
+        let time = span(text)?;
         if (SHORTEST..=LONGEST).contains(&time) {
             Ok(Self(time))
         } else {
@@ -130,9 +119,24 @@ impl FromStr for Time {
     }
 }
 
+/// Reads a number with a unit, or of seconds.
+pub(super) fn span(text: &str) -> Result<Duration, InvalidTime> {
+    let (number, unit) = split(text);
+    let milliseconds = match unit {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(InvalidTime::Form),
+    };
+    let number: u64 = number.parse().map_err(|_| InvalidTime::Form)?;
+    Ok(Duration::from_millis(number.saturating_mul(milliseconds)))
+}
+
 /// Why a text is no deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-enum InvalidTime {
+pub(super) enum InvalidTime {
     #[error("write a number and ms, s, m, h or d, as in 10s or 15m")]
     Form,
     #[error("a deadline is between 100ms and 7d; there is no way to have none")]
@@ -141,7 +145,14 @@ enum InvalidTime {
 
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Size(usize);
+pub(super) struct Size(usize);
+
+impl Size {
+    /// How many.
+    pub(super) fn bytes(self) -> u64 {
+        self.0 as u64
+    }
+}
 
 /// hyper takes no less than 8 KiB for a head, of which the gate lets this much through.
 const SMALLEST: usize = 4 * 1024;
@@ -150,13 +161,14 @@ const LARGEST: usize = 1024 * 1024;
 impl FromStr for Size {
     type Err = InvalidSize;
 
-    /// Reads a number of bytes, KiB or MiB.
+    /// Reads a number of bytes, KiB, MiB or GiB.
     fn from_str(text: &str) -> Result<Self, InvalidSize> {
         let (number, unit) = split(text);
         let bytes = match unit {
             "" => 1,
             "KiB" => 1024,
             "MiB" => 1024 * 1024,
+            "GiB" => 1024 * 1024 * 1024,
             _ => return Err(InvalidSize::Form),
         };
         let number: usize = number.parse().map_err(|_| InvalidSize::Form)?;
@@ -187,7 +199,7 @@ fn decoding(text: &str) -> Result<Size, InvalidSize> {
 
 /// Why a text is no size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-enum InvalidSize {
+pub(super) enum InvalidSize {
     #[error("write a number of bytes, or one with KiB or MiB, as in 64KiB")]
     Form,
     #[error("a head is between 4KiB and 1MiB")]

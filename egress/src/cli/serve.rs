@@ -4,6 +4,7 @@
 //! environment. It gives up all that it does not need before a second thread runs and before anything listens.
 
 pub mod args;
+mod audit;
 mod dns;
 mod files;
 mod listen;
@@ -93,6 +94,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let policy = draft.into_policy(&environment, None, SystemTime::now())?;
     warn_of_unnamed(&policy, &given);
     let opened = files::open(&args, &policy)?;
+    let written = args.audit.open()?;
     // A container's share of the processors is told by files.
     let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     confinement.extend(confine::enclose(&needs));
@@ -102,6 +104,10 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     #[cfg(all(target_os = "linux", debug_assertions))]
     confine::probe::run();
     logging.detach().map_err(Failure::runtime)?;
+    if let Some(writer) = written {
+        args.audit.begin(writer, &audit)?;
+    }
+    let ended = audit.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(processors)
         .enable_all()
@@ -122,8 +128,14 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     runtime.block_on(serve(args, started))?;
     // Exchanges that outlived the drain deadline do not keep the process.
     runtime.shutdown_background();
+    if let Some(journal) = ended.journal() {
+        journal.close(LAST_ENTRIES);
+    }
     Ok(ExitCode::SUCCESS)
 }
+
+/// How long the end of the process waits for the audit file.
+const LAST_ENTRIES: Duration = Duration::from_secs(5);
 
 /// What there is before the first thread and the first listener.
 struct Started {

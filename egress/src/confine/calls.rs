@@ -7,13 +7,17 @@ use seccompiler::{SeccompCondition, SeccompRule};
 
 use super::filter::{has, masked, none_from, refusing};
 
-/// The filters: refusals, then what does not exist.
+/// The filters: refusals, then what does not exist. A process that writes files may cut them short, too.
 ///
 /// # Errors
 ///
 /// The library's: there is no filter for this architecture.
-pub(super) fn filters() -> Result<[BpfProgram; 2], BackendError> {
-    let mut rules: Vec<_> = REFUSED.iter().map(|call| (*call, vec![])).collect();
+pub(super) fn filters(writes_files: bool) -> Result<[BpfProgram; 2], BackendError> {
+    // SQLite cuts the files beside a database short that it shares with readers.
+    let refused = REFUSED
+        .iter()
+        .filter(|call| !writes_files || **call != libc::SYS_ftruncate);
+    let mut rules: Vec<_> = refused.map(|call| (*call, vec![])).collect();
     rules.extend([
         (libc::SYS_socket, other_sockets()?),
         // A thread shares its process; whatever does not is another process.
@@ -205,7 +209,7 @@ mod tests {
     /// What both filters say together: the stricter of the two (seccomp(2)).
     fn verdict(number: i64, arguments: [u64; 6]) -> u32 {
         let number = u32::try_from(number).expect("a call's number");
-        let filters = filters().expect("filters");
+        let filters = filters(false).expect("filters");
         let verdicts = filters.map(|filter| run(&filter, number, NATIVE, arguments));
         let refusal = verdicts.into_iter().find(|verdict| *verdict != ALLOW);
         refusal.unwrap_or(ALLOW)
@@ -235,7 +239,7 @@ mod tests {
             assert_eq!(verdict(call, [0; 6]), ALLOW, "{call}");
         }
         // The numbers of another architecture are other calls.
-        for filter in filters().expect("filters") {
+        for filter in filters(false).expect("filters") {
             assert_eq!(run(&filter, 11, 0x4000_0003, [0; 6]), KILL);
         }
     }

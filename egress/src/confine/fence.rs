@@ -66,7 +66,7 @@ fn restrict(needs: &Needs, version: u32) -> io::Result<u32> {
         scope::ABSTRACT_SOCKETS | scope::SIGNALS
     };
     let ruleset = landlock::ruleset(handled, ports, scopes)?;
-    for (path, allowed) in rules(needs) {
+    for (path, allowed) in rules(needs, handled) {
         // What is not there is not read. Where it comes later, the reload that wants it says that it may not.
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         if let Ok(file) = rustix::fs::open(&path, flags, Mode::empty()) {
@@ -83,7 +83,7 @@ fn restrict(needs: &Needs, version: u32) -> io::Result<u32> {
 }
 
 /// The paths that stay within reach, and what for.
-fn rules(needs: &Needs) -> Vec<(PathBuf, u64)> {
+fn rules(needs: &Needs, handled: u64) -> Vec<(PathBuf, u64)> {
     let home = std::env::home_dir().and_then(|home| canonicalize(home).ok());
     let own = needs
         .files
@@ -95,7 +95,12 @@ fn rules(needs: &Needs) -> Vec<(PathBuf, u64)> {
         let replace = access::MAKE_SOCK | access::REMOVE_FILE;
         (directory(socket).to_owned(), replace)
     });
-    read.chain(sockets).collect()
+    let written = needs.written.iter().map(|directory| {
+        let files = access::READ_FILE | access::WRITE_FILE | access::TRUNCATE;
+        let names = access::MAKE_REG | access::REMOVE_FILE | access::READ_DIR;
+        (directory.clone(), (files | names) & handled)
+    });
+    read.chain(sockets).chain(written).collect()
 }
 
 /// Where a file is, and where it leads to: a mounted secret is a link to a directory that is replaced as a whole. A

@@ -8,13 +8,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use zeroize::Zeroizing;
 
 use super::environment::Environment;
+use super::salt::Salt;
 use super::{Secret, jwt};
 use crate::confine;
 use crate::file::open_regular;
@@ -95,6 +96,7 @@ struct Held {
     expiry: Option<SystemTime>,
     generation: Generation,
     patterns: Mutex<Vec<(User, Option<Arc<Pattern>>)>>,
+    fingerprint: OnceLock<Arc<str>>,
 }
 
 /// The user beside whom a value is sent; `None` where it is sent by itself.
@@ -241,6 +243,7 @@ impl Held {
             expiry,
             generation: Generation(NEXT.fetch_add(1, Ordering::Relaxed)),
             patterns: Mutex::default(),
+            fingerprint: OnceLock::new(),
         })
     }
 
@@ -277,6 +280,12 @@ impl Lease {
         let pattern = pattern.map(Arc::new);
         patterns.push((user.map(Box::from), pattern.clone()));
         pattern
+    }
+
+    /// What tells the value from others without a word of what it is. Made once: a process has one salt.
+    pub fn fingerprint(&self, salt: &Salt) -> Arc<str> {
+        let made = || salt.fingerprint(&self.0.secret).into();
+        self.0.fingerprint.get_or_init(made).clone()
     }
 
     /// Which value it is.

@@ -92,6 +92,8 @@ pub enum Cause {
     Decoders,
     /// No leaf certificate could be issued.
     Issue,
+    /// What becomes of a request could not be written down.
+    Audit,
     /// As many requests are under way as there may be, of this client or of all.
     Busy,
     /// The sidecar is stopping.
@@ -278,7 +280,9 @@ impl Cause {
             | Self::UpstreamProxy => StatusCode::BAD_GATEWAY,
             Self::UpstreamTimeout(_) => StatusCode::GATEWAY_TIMEOUT,
             Self::Issue => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Busy | Self::Decoders | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::Decoders | Self::Audit | Self::Stopping => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -312,6 +316,7 @@ impl Cause {
             Self::UpstreamProxy => "upstream_proxy",
             Self::Decoders => "decoders_exhausted",
             Self::Issue => "no_certificate",
+            Self::Audit => "audit_unavailable",
             Self::Busy => "too_many_requests",
             Self::Stopping => "stopping",
         }
@@ -341,7 +346,9 @@ impl Cause {
             | Self::UpstreamHandshake
             | Self::UpstreamCoding
             | Self::UpstreamProxy => Side::Upstream,
-            Self::Busy | Self::Decoders | Self::Issue | Self::Stopping => Side::Internal,
+            Self::Busy | Self::Decoders | Self::Issue | Self::Audit | Self::Stopping => {
+                Side::Internal
+            }
         }
     }
 

@@ -50,6 +50,17 @@ pub struct Upstream {
     limits: Limits,
 }
 
+/// What came of a request.
+#[derive(Debug)]
+pub struct Answered {
+    /// The answer's head, with its body still streaming.
+    pub answer: Response<Answer>,
+    /// What brings the connection back after it.
+    pub checkin: Option<Checkin>,
+    /// The address that was spoken to.
+    pub peer: Option<SocketAddr>,
+}
+
 impl Upstream {
     /// Puts the parts together. Nothing is dialled before a request asks for it.
     pub fn new(dialer: Dialer, tls: TlsClients, limits: Limits) -> Self {
@@ -73,7 +84,7 @@ impl Upstream {
         permit: &Permit,
         lasting: Lasting,
         mut request: Request<Upload>,
-    ) -> Result<(Response<Answer>, Option<Checkin>), Reject> {
+    ) -> Result<Answered, Reject> {
         let origin = permit.target().origin();
         let key = Key {
             lasting,
@@ -119,7 +130,11 @@ impl Upstream {
                     } else {
                         place.home()
                     };
-                    return Ok((response, connection.checkin(home)));
+                    return Ok(Answered {
+                        peer: connection.peer(),
+                        answer: response,
+                        checkin: connection.checkin(home),
+                    });
                 }
                 Err(failed) => match failed.unsent {
                     Some(unsent) if reused => request = unsent,
@@ -205,18 +220,19 @@ impl Upstream {
             return Ok(shared);
         }
         let tcp = self.dialer.dial(permit).await?;
+        let peer = tcp.peer_addr().ok();
         if permit.target().origin().scheme == Scheme::Http {
             return self
-                .handshake_h1(permit, Stream::Left(Prompt::new(tcp)))
+                .handshake_h1(permit, Stream::Left(Prompt::new(tcp)), peer)
                 .await;
         }
         let tls = self.secure(permit, tcp, Alpn::Any).await?;
         if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
-            let connection = self.handshake_h2(permit, Stream::Right(tls)).await?;
+            let connection = self.handshake_h2(permit, Stream::Right(tls), peer).await?;
             place.share(&connection);
             return Ok(connection);
         }
-        self.handshake_h1(permit, Stream::Right(tls)).await
+        self.handshake_h1(permit, Stream::Right(tls), peer).await
     }
 
     async fn secure(
@@ -246,6 +262,7 @@ impl Upstream {
         &self,
         permit: &Permit,
         mut stream: Stream,
+        peer: Option<SocketAddr>,
     ) -> Result<Connection, Reject> {
         let prompt = match &mut stream {
             Stream::Left(plain) => plain,
@@ -264,11 +281,20 @@ impl Upstream {
                     .because(error)
             })?;
         tokio::spawn(connection);
-        Ok(Connection::H1(Http1 { sender, interim }))
+        Ok(Connection::H1(Http1 {
+            sender,
+            interim,
+            peer,
+        }))
     }
 
-    async fn handshake_h2(&self, permit: &Permit, stream: Stream) -> Result<Connection, Reject> {
-        let started = Shared::start(&self.limits, stream).await;
+    async fn handshake_h2(
+        &self,
+        permit: &Permit,
+        stream: Stream,
+        peer: Option<SocketAddr>,
+    ) -> Result<Connection, Reject> {
+        let started = Shared::start(&self.limits, stream, peer).await;
         started.map(Connection::h2).map_err(|error| {
             Reject::new(Cause::UpstreamProtocol)
                 .at(permit.target().origin())

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use super::super::Failure;
 use super::super::limits::LimitArgs;
 use super::super::logging::{LogFilter, LogFormat};
+use super::audit::AuditArgs;
 use super::dns::DnsAddress;
 use super::listen::{self, ListenAddress, Place};
 use crate::admin::AdminAddress;
@@ -109,6 +110,8 @@ pub struct Args {
     /// Do not start where a measure by which the process confines itself is not in force
     #[arg(long)]
     pub(super) require_confinement: bool,
+    #[command(flatten)]
+    pub(super) audit: AuditArgs,
     #[command(flatten)]
     pub(super) limits: LimitArgs,
 }

@@ -80,6 +80,7 @@ pub(super) fn needs(
             .map(|address| address.port())
             .chain(admin_port)
             .collect(),
+        written: args.audit.directory().map(Into::into),
     }
 }
 

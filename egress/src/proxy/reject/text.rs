@@ -48,6 +48,7 @@ impl fmt::Display for Cause {
             Self::UpstreamProxy => "the proxy in front of the upstream refused",
             Self::Decoders => "too many compressed answers are under way",
             Self::Issue => "no certificate for this host",
+            Self::Audit => "the audit file cannot be written",
             Self::Busy => "too many requests are under way",
             Self::Stopping => "the sidecar is stopping",
         })
@@ -118,6 +119,9 @@ impl Cause {
             }
             Self::UpstreamProxy => "check `--upstream-proxy`; the sidecar's log has its answer",
             Self::Issue => "the sidecar's log has the reason",
+            Self::Audit => {
+                "nothing is let through that cannot be written down; the operator finds the reason in the sidecar's log"
+            }
             Self::Busy => {
                 "wait for a request of yours to end; the operator can raise `--max-requests` and `--max-per-client`"
             }

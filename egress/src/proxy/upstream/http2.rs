@@ -8,6 +8,7 @@ mod driver;
 mod exchange;
 mod upload;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -33,6 +34,7 @@ pub(super) struct Shared {
     requests: SendRequest<Bytes>,
     link: Arc<Link>,
     since: Instant,
+    peer: Option<SocketAddr>,
     pub(super) kept: Option<Arc<OwnedSemaphorePermit>>,
 }
 
@@ -60,7 +62,11 @@ struct Counted(Arc<Link>);
 
 impl Shared {
     /// Has a connection driven for as long as anybody uses it.
-    pub(super) async fn start(limits: &Limits, stream: dial::Stream) -> Result<Self, h2::Error> {
+    pub(super) async fn start(
+        limits: &Limits,
+        stream: dial::Stream,
+        peer: Option<SocketAddr>,
+    ) -> Result<Self, h2::Error> {
         let (requests, connection) = limits.http2_client().handshake(stream).await?;
         let link = Arc::<Link>::default();
         tokio::spawn(drive(connection, link.clone()));
@@ -68,8 +74,14 @@ impl Shared {
             requests,
             link,
             since: Instant::now(),
+            peer,
             kept: None,
         })
+    }
+
+    /// The address of the other end.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        self.peer
     }
 
     /// One more stream, whether there is room for it or not.

@@ -6,6 +6,7 @@
 //! request is written ends it ([`Prompt`](super::prompt::Prompt)).
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -80,6 +81,7 @@ pub(super) enum Connection {
 pub(super) struct Http1 {
     pub(super) sender: http1::SendRequest<Upload>,
     pub(super) interim: Interim,
+    pub(super) peer: Option<SocketAddr>,
 }
 
 /// Why there is no answer.
@@ -240,6 +242,14 @@ impl Connection {
     pub(super) fn h2(shared: Shared) -> Self {
         let stream = shared.stream();
         Self::H2(shared, stream)
+    }
+
+    /// The address of the other end.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            Self::H1(connection) => connection.peer,
+            Self::H2(shared, _) => shared.peer(),
+        }
     }
 
     pub(super) fn speaks_h2(&self) -> bool {

@@ -1,0 +1,499 @@
+//! The audit file: an SQLite database with a row for each request, each chained to the one before by a hash.
+//!
+//! One process writes ([`Writer`]), and any number read meanwhile ([`Reader`](super::reader::Reader)). What the chain proves, and what it
+//! does not: a row that was changed, taken out or put in is found; that the last rows were cut off is found where somebody
+//! noted a link of the chain that is gone.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use rustix::fs::{FlockOperation, flock};
+
+use super::row::{Link, Row};
+use crate::credential::Salt;
+
+/// Who writes the file, until it is dropped.
+#[derive(Debug)]
+pub struct Writer {
+    // Closed in this order: with the last descriptor of a file, a process loses all its POSIX locks of it.
+    connection: Connection,
+    _turn: File,
+    path: PathBuf,
+    limits: Limits,
+    salt: Salt,
+    last: Last,
+    begun: SystemTime,
+}
+
+/// When the next file is begun, and how many are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of one file.
+    pub size: u64,
+    /// Age of its first row.
+    pub age: Duration,
+    /// Earlier files that are kept beside the one that is written.
+    pub kept: usize,
+}
+
+/// What came of a look at whether the next file is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rotated {
+    /// It is not.
+    NotDue,
+    /// It was begun.
+    Begun,
+    /// It is due, and somebody reads this one.
+    Held,
+}
+
+/// The end of the chain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Last {
+    /// The number of the last row, or 0.
+    pub number: i64,
+    /// Its link.
+    pub link: Link,
+}
+
+/// Why the file is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another process writes it.
+    #[error("the audit file {} is written by another process", .0.display())]
+    Taken(PathBuf),
+    /// It is a file of another kind.
+    #[error("{} is no audit file", .0.display())]
+    Foreign(PathBuf),
+    /// It was written by a later version.
+    #[error("the audit file {} has version {version}, and this program knows version {VERSION}", path.display())]
+    Later {
+        /// Which file.
+        path: PathBuf,
+        /// Its version.
+        version: i32,
+    },
+    /// Somebody else has written rows into it.
+    #[error("the audit file {} was written by somebody else", .0.display())]
+    Meddled(PathBuf),
+    /// The system's.
+    #[error("the audit file {}", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The library's: a full disk, a damaged file, a lock.
+    #[error("the audit file {}", path.display())]
+    Database {
+        /// Which file.
+        path: PathBuf,
+        /// What the library said.
+        source: rusqlite::Error,
+    },
+}
+
+impl Error {
+    /// What the operator can do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Taken(_) => "give each sidecar an audit file of its own",
+            Self::Foreign(_) => "name a file that is not there yet, or one that `--audit` has made",
+            Self::Later { .. } => "use the program that wrote it, or a later one",
+            Self::Meddled(_) => {
+                "`egress audit verify` tells from where on; move the file away to begin a new one"
+            }
+            Self::File { .. } => {
+                "its directory has to be there, and be writable for the sidecar's user"
+            }
+            Self::Database { source, .. } => match source.sqlite_error_code() {
+                Some(rusqlite::ErrorCode::DiskFull) => "make room on its disk",
+                Some(rusqlite::ErrorCode::DatabaseCorrupt) => {
+                    "it is damaged: move it away to begin a new one; `sqlite3 FILE .recover` reads what is left"
+                }
+                _ => {
+                    "see that its disk has room and that its directory is writable for the sidecar's user"
+                }
+            },
+        }
+    }
+}
+
+/// `PRAGMA application_id` (SQLite, "Magic Numbers"): EGRS.
+pub(super) const APPLICATION: i32 = 0x4547_5253;
+/// `PRAGMA user_version`.
+pub(super) const VERSION: i32 = 1;
+
+/// Denials are few and often asked for, so they have an index of their own.
+const SCHEMA: &str = "
+    CREATE TABLE file (salt BLOB NOT NULL, number INTEGER NOT NULL, link BLOB NOT NULL) STRICT;
+    CREATE TABLE requests (
+        number INTEGER PRIMARY KEY, time INTEGER NOT NULL, client TEXT NOT NULL, bottle TEXT, method TEXT NOT NULL,
+        host TEXT NOT NULL, path TEXT NOT NULL, query TEXT, route INTEGER, verdict TEXT NOT NULL, code TEXT NOT NULL,
+        slot TEXT, credential TEXT, status INTEGER NOT NULL, bytes_up INTEGER NOT NULL, bytes_down INTEGER NOT NULL,
+        head_us INTEGER, total_us INTEGER NOT NULL, upstream TEXT, detail TEXT, link BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX requests_host ON requests (host);
+    CREATE INDEX requests_refused ON requests (code) WHERE verdict <> 'allowed';
+";
+
+/// The columns in the order of [`Row`].
+pub(super) const COLUMNS: &str = "number, time, client, bottle, method, host, path, query, route, verdict, code, slot, credential, \
+                                  status, bytes_up, bytes_down, head_us, total_us, upstream, detail, link";
+
+const INSERT: &str = "INSERT INTO requests VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, \
+                      ?19, ?20, ?21)";
+
+impl Writer {
+    /// Opens the file, or makes it, and takes the turn to write it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`], for what no later write would mend.
+    pub fn open(path: &Path, limits: Limits) -> Result<Self, Error> {
+        Self::begin(path, limits, None)
+    }
+
+    /// Adds rows, all or none. Their numbers and links are set here.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Meddled`] where the file does not end as this process left it; else the library's, and the next try may do.
+    pub fn append<'r>(&mut self, rows: impl Iterator<Item = Row<'r>>) -> Result<(), Error> {
+        let before = self.last;
+        let appended = insert(&mut self.connection, before, rows);
+        match appended {
+            Ok(Some(last)) => {
+                self.last = last;
+                Ok(())
+            }
+            Ok(None) => Err(Error::Meddled(self.path.clone())),
+            Err(source) => Err(self.error(source)),
+        }
+    }
+
+    /// Begins the next file where this one is full or old. Whoever reads it meanwhile keeps it as it is: then it is tried again
+    /// later.
+    ///
+    /// # Errors
+    ///
+    /// The system's and the library's. The file is written as before.
+    pub fn rotate(&mut self, now: SystemTime) -> Result<Rotated, Error> {
+        if !self.is_due(now)? {
+            return Ok(Rotated::NotDue);
+        }
+        // Out of the mode in which readers and writers share a log beside the file; it is left by the last one only.
+        _ = self.connection.busy_timeout(Duration::ZERO);
+        let mode: rusqlite::Result<String> =
+            self.connection
+                .query_row("PRAGMA journal_mode = DELETE", [], |row| row.get(0));
+        _ = self.connection.busy_timeout(PATIENCE);
+        match mode {
+            Ok(mode) if mode == "delete" => self.next_file(now).map(|()| Rotated::Begun),
+            _ => Ok(Rotated::Held),
+        }
+    }
+
+    /// The end of the chain.
+    pub fn last(&self) -> Last {
+        self.last
+    }
+
+    /// What fingerprints of credentials are made with.
+    pub fn salt(&self) -> Salt {
+        self.salt
+    }
+
+    fn begin(path: &Path, limits: Limits, after: Option<(Salt, Last)>) -> Result<Self, Error> {
+        let turn = take_turn(path)?;
+        let open = || -> rusqlite::Result<Connection> {
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(path, flags)?;
+            connection.busy_timeout(PATIENCE)?;
+            Ok(connection)
+        };
+        let fail = |source| failed(path, source);
+        let mut connection = open().map_err(fail)?;
+        let is_new = recognise(&connection, path)?;
+        if is_new {
+            let (salt, last) = match after {
+                Some(after) => after,
+                None => (new_salt(path)?, Last::default()),
+            };
+            create(&mut connection, salt, last).map_err(fail)?;
+        }
+        let read = prepare(&connection).and_then(|()| ending(&connection));
+        let (salt, last, first) = read.map_err(fail)?;
+        Ok(Self {
+            connection,
+            _turn: turn,
+            path: path.to_owned(),
+            limits,
+            salt,
+            last,
+            begun: first.unwrap_or_else(SystemTime::now),
+        })
+    }
+
+    fn is_due(&self, now: SystemTime) -> Result<bool, Error> {
+        let of = |source| Error::File {
+            path: self.path.clone(),
+            source,
+        };
+        let size = fs::metadata(&self.path).map_err(of)?.len();
+        let age = now.duration_since(self.begun).unwrap_or_default();
+        Ok(size >= self.limits.size || age >= self.limits.age)
+    }
+
+    /// Moves the file away under the number of its last row, and begins another one of its name.
+    fn next_file(&mut self, now: SystemTime) -> Result<(), Error> {
+        let path = self.path.clone();
+        let of = |source| Error::File {
+            path: path.clone(),
+            source,
+        };
+        let earlier = earlier_name(&self.path, self.last.number);
+        fs::rename(&self.path, &earlier).map_err(of)?;
+        let after = Some((self.salt, self.last));
+        match Self::begin(&self.path, self.limits, after) {
+            Ok(next) => *self = Self { begun: now, ..next },
+            Err(error) => {
+                // It goes on as it was. Nothing is lost but the order of names.
+                _ = fs::rename(&earlier, &self.path);
+                _ = prepare(&self.connection);
+                return Err(error);
+            }
+        }
+        let mut files = earlier_files(&self.path).map_err(of)?;
+        files.sort();
+        let surplus = files.len().saturating_sub(self.limits.kept);
+        for (_, file) in files.into_iter().take(surplus) {
+            fs::remove_file(file).map_err(of)?;
+        }
+        Ok(())
+    }
+
+    fn error(&self, source: rusqlite::Error) -> Error {
+        failed(&self.path, source)
+    }
+}
+
+/// How long a lock of another connection is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Makes the file for its owner alone, and takes the lock that each writer holds as long as it lives.
+fn take_turn(path: &Path) -> Result<File, Error> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let of = |source| Error::File {
+        path: path.to_owned(),
+        source,
+    };
+    let mut options = File::options();
+    options.read(true).write(true).create(true).mode(0o600);
+    let file = options.open(path).map_err(of)?;
+    // SQLite's own locks are of another kind (fcntl(2)) and last no longer than what they are for.
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Taken(path.to_owned())),
+        Err(error) => Err(of(error.into())),
+    }
+}
+
+/// Whether the file is empty. One of another kind, or of a later version, is refused.
+pub(super) fn recognise(connection: &Connection, path: &Path) -> Result<bool, Error> {
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    let read = || -> rusqlite::Result<(i32, i32, i64)> {
+        let tables = "SELECT count(*) FROM sqlite_schema";
+        let tables = connection.query_row(tables, [], |row| row.get(0))?;
+        Ok((pragma("application_id")?, pragma("user_version")?, tables))
+    };
+    match read() {
+        Ok((APPLICATION, VERSION, _)) => Ok(false),
+        Ok((APPLICATION, version, _)) => Err(Error::Later {
+            path: path.to_owned(),
+            version,
+        }),
+        Ok((_, _, 0)) => Ok(true),
+        Ok(_) => Err(Error::Foreign(path.to_owned())),
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) => {
+            Err(Error::Foreign(path.to_owned()))
+        }
+        Err(source) => Err(failed(path, source)),
+    }
+}
+
+fn new_salt(path: &Path) -> Result<Salt, Error> {
+    let mut salt = Salt([0; 32]);
+    aws_lc_rs::rand::fill(&mut salt.0).map_err(|_| Error::File {
+        path: path.to_owned(),
+        source: io::Error::other("no random numbers"),
+    })?;
+    Ok(salt)
+}
+
+/// Makes the tables, in one step: a file is empty, or whole.
+fn create(connection: &mut Connection, salt: Salt, last: Last) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(SCHEMA)?;
+    let values = params![salt.0, last.number, last.link.0];
+    transaction.execute("INSERT INTO file VALUES (?1, ?2, ?3)", values)?;
+    transaction.pragma_update(None, "application_id", APPLICATION)?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()
+}
+
+/// Readers do not wait for the writer, nor it for them. The last rows may be lost where the machine loses its power, and never
+/// the file.
+fn prepare(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    connection.pragma_update(None, "trusted_schema", "OFF")
+}
+
+/// The salt, the end of the chain, and when the first row was made.
+fn ending(connection: &Connection) -> rusqlite::Result<(Salt, Last, Option<SystemTime>)> {
+    let (salt, before) = start(connection)?;
+    let last = connection
+        .query_row(LAST, [], |row| {
+            Ok(Last {
+                number: row.get(0)?,
+                link: Link(row.get(1)?),
+            })
+        })
+        .optional()?;
+    let first: Option<i64> = connection
+        .query_row(
+            "SELECT time FROM requests ORDER BY number LIMIT 1",
+            [],
+            |row| row.get(0),
+        )
+        .optional()?;
+    let first = first.and_then(|time| u64::try_from(time).ok());
+    let first = first.map(|time| UNIX_EPOCH + Duration::from_micros(time));
+    Ok((salt, last.unwrap_or(before), first))
+}
+
+const LAST: &str = "SELECT number, link FROM requests ORDER BY number DESC LIMIT 1";
+
+/// The salt, and where the chain was before the file's first row.
+pub(super) fn start(connection: &Connection) -> rusqlite::Result<(Salt, Last)> {
+    connection.query_row("SELECT salt, number, link FROM file", [], |row| {
+        let last = Last {
+            number: row.get(1)?,
+            link: Link(row.get(2)?),
+        };
+        Ok((Salt(row.get(0)?), last))
+    })
+}
+
+/// Adds rows after `before`. None where the file ends otherwise.
+fn insert<'r>(
+    connection: &mut Connection,
+    before: Last,
+    rows: impl Iterator<Item = Row<'r>>,
+) -> rusqlite::Result<Option<Last>> {
+    let transaction =
+        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let mut last = before;
+    {
+        let found = transaction
+            .prepare(LAST)?
+            .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let is_as_left = match found {
+            Some((number, link)) => {
+                before
+                    == Last {
+                        number,
+                        link: Link(link),
+                    }
+            }
+            None => start(&transaction)?.1 == before,
+        };
+        if !is_as_left {
+            return Ok(None);
+        }
+        let mut statement = transaction.prepare(INSERT)?;
+        for mut row in rows {
+            row.number = last.number + 1;
+            last = Last {
+                number: row.number,
+                link: row.link(&last.link),
+            };
+            statement.execute(params![
+                row.number,
+                row.time,
+                row.client,
+                row.bottle,
+                row.method,
+                row.host,
+                row.path,
+                row.query,
+                row.route,
+                row.verdict,
+                row.code,
+                row.slot,
+                row.credential,
+                row.status,
+                row.bytes_up,
+                row.bytes_down,
+                row.head_us,
+                row.total_us,
+                row.upstream,
+                row.detail,
+                last.link.0,
+            ])?;
+        }
+    }
+    transaction.commit()?;
+    Ok(Some(last))
+}
+
+/// `egress.db` up to row 1234 becomes `egress.1234.db`.
+fn earlier_name(path: &Path, number: i64) -> PathBuf {
+    let extension = path
+        .extension()
+        .map(|extension| extension.to_string_lossy());
+    match extension {
+        Some(extension) => path.with_extension(format!("{number}.{extension}")),
+        None => path.with_extension(number.to_string()),
+    }
+}
+
+/// The earlier files of a name, with the number of the last row of each.
+pub fn earlier_files(path: &Path) -> io::Result<Vec<(i64, PathBuf)>> {
+    let directory = match path.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
+        _ => Path::new("."),
+    };
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let file = entry?.path();
+        let stem = match path.extension() {
+            Some(extension) if file.extension() == Some(extension) => file.with_extension(""),
+            Some(_) => continue,
+            None => file.clone(),
+        };
+        let number = stem
+            .extension()
+            .and_then(|number| number.to_str()?.parse().ok());
+        if let Some(number) =
+            number.filter(|number| earlier_name(path, *number).file_name() == file.file_name())
+        {
+            files.push((number, file));
+        }
+    }
+    Ok(files)
+}
+
+pub(super) fn failed(path: &Path, source: rusqlite::Error) -> Error {
+    Error::Database {
+        path: path.to_owned(),
+        source,
+    }
+}

@@ -1,0 +1,274 @@
+//! `egress audit`: the rows of an audit file, for people and programs, and the proof that they are as they were written.
+
+mod table;
+mod times;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+
+use self::table::Shape;
+use super::Failure;
+use crate::audit::database::earlier_files;
+use crate::audit::reader::{Filter, Next, Reader, Unproven, Verified};
+use crate::audit::row::Link;
+
+/// Arguments of `egress audit`.
+#[derive(Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = EXAMPLES
+)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    query: QueryArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  egress audit egress.db --verdict denied --since 10m
+  egress audit egress.db --host api.github.com --json | jq -r .path
+  egress audit egress.db --follow
+  egress audit verify egress.db
+
+Exit status of verify: 0 nothing was changed, 1 something was.";
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Prove that no row was changed, put in or taken out
+    Verify(VerifyArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct QueryArgs {
+    /// The audit file, as `egress serve --audit` names it
+    #[arg(value_name = "FILE", required = true)]
+    file: Option<PathBuf>,
+    /// Requests to this host, by its name or NAME:PORT
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+    /// What became of them
+    #[arg(long, value_enum)]
+    verdict: Option<VerdictArg>,
+    /// The code, as in `x-egress-error`
+    #[arg(long, value_name = "CODE")]
+    code: Option<String>,
+    /// The client's address, or `unix`
+    #[arg(long, value_name = "ADDRESS")]
+    client: Option<String>,
+    /// A part of the host, the path, the query or the detail
+    #[arg(long, value_name = "TEXT")]
+    text: Option<String>,
+    /// Not before this time: 10m or 2h ago, or 2026-11-29T12:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = times::parse)]
+    since: Option<i64>,
+    /// Before this time
+    #[arg(long, value_name = "TIME", value_parser = times::parse)]
+    until: Option<i64>,
+    /// The latest so many; 0 is all
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    latest: usize,
+    /// Print one JSON object a row
+    #[arg(long, conflicts_with = "csv")]
+    json: bool,
+    /// Print comma-separated values (RFC 4180), with a line of names
+    #[arg(long)]
+    csv: bool,
+    /// Go on with rows as they are written, until interrupted
+    #[arg(short, long, conflicts_with = "until")]
+    follow: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct VerifyArgs {
+    /// The audit file. The files before it, as they were moved away, are part of the same chain and are verified with it
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// The link of a row that was noted earlier, as this command prints it: that it is still in the chain proves that no row up
+    /// to it was cut off
+    #[arg(long, value_name = "LINK", value_parser = link)]
+    has: Option<Link>,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum VerdictArg {
+    /// A route admitted it, and the upstream answered
+    Allowed,
+    /// No route admits it, or its form is ambiguous
+    Denied,
+    /// It was admitted, and then a credential or the upstream failed
+    Failed,
+}
+
+/// Prints rows, or verifies them.
+pub fn run(args: Args) -> Result<ExitCode, Failure> {
+    match (args.command, args.query.file.clone()) {
+        (Some(Command::Verify(args)), _) => verify(&args),
+        (None, Some(file)) => query(&file, &args.query),
+        // Not reached: clap demands the file.
+        (None, None) => Err(Failure::usage(anyhow!("no audit file is named"))),
+    }
+}
+
+fn query(file: &Path, args: &QueryArgs) -> Result<ExitCode, Failure> {
+    let shape = match (args.json, args.csv) {
+        (true, _) => Shape::Json,
+        (_, true) => Shape::Csv,
+        _ => Shape::Table,
+    };
+    let verdict = args.verdict.map(|verdict| match verdict {
+        VerdictArg::Allowed => "allowed",
+        VerdictArg::Denied => "denied",
+        VerdictArg::Failed => "failed",
+    });
+    let mut filter = Filter {
+        host: args.host.clone(),
+        verdict: verdict.map(Into::into),
+        code: args.code.clone(),
+        client: args.client.clone(),
+        text: args.text.clone(),
+        since: args.since,
+        until: args.until,
+        after: None,
+        latest: (args.latest > 0).then_some(args.latest),
+    };
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut printed = shape.head(&mut out);
+    loop {
+        let mut last = None;
+        for (file, filter) in portions(file, &filter)? {
+            last = rows(&file, &filter, shape, &mut out, &mut printed)?.or(last);
+        }
+        match printed {
+            // Whoever reads has had enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
+            Err(error) => return Err(Failure::runtime(error)),
+            Ok(()) if !args.follow => break,
+            Ok(()) => {}
+        }
+        // From the end of the file, where nothing that was asked for was there: what is written next is larger.
+        filter.after = last.or(filter.after);
+        filter.latest = None;
+        thread::sleep(LOOK);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Which files have what is asked for, the earliest first, and of which of them the latest rows are enough.
+fn portions(file: &Path, filter: &Filter) -> Result<Vec<(PathBuf, Filter)>, Failure> {
+    let mut portions = Vec::new();
+    let mut missing = filter.latest;
+    for (number, file) in chain(file)?.into_iter().rev() {
+        if number.is_some_and(|last| filter.after.is_some_and(|after| last <= after)) {
+            break;
+        }
+        let of_file = Filter {
+            latest: missing,
+            ..filter.clone()
+        };
+        if let Some(missing) = &mut missing {
+            let found = Reader::open(&file)?.count(filter)?;
+            *missing = missing.saturating_sub(found);
+        }
+        portions.push((file, of_file));
+        if missing == Some(0) {
+            break;
+        }
+    }
+    portions.reverse();
+    Ok(portions)
+}
+
+/// All files of a name with the number of the last row of each, the earliest first; the one that is written has none.
+fn chain(file: &Path) -> Result<Vec<(Option<i64>, PathBuf)>, Failure> {
+    let mut files = earlier_files(file)
+        .with_context(|| format!("the directory of {}", file.display()))
+        .map_err(Failure::runtime)?;
+    files.sort();
+    let earlier = files.into_iter().map(|(number, file)| (Some(number), file));
+    Ok(earlier.chain([(None, file.to_owned())]).collect())
+}
+
+/// How often `--follow` looks. Each look opens the file anew: whoever holds it open keeps the sidecar from beginning the next.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Prints the rows of a look, and returns the number of the last one.
+fn rows(
+    file: &Path,
+    filter: &Filter,
+    shape: Shape,
+    out: &mut impl Write,
+    printed: &mut io::Result<()>,
+) -> Result<Option<i64>, Failure> {
+    let reader = Reader::open(file)?;
+    let mut last = None;
+    reader.rows(filter, |row| {
+        last = Some(row.number);
+        *printed = shape.row(out, row);
+        match printed {
+            Ok(()) => Next::More,
+            Err(_) => Next::Enough,
+        }
+    })?;
+    if printed.is_ok() {
+        *printed = out.flush();
+    }
+    Ok(last)
+}
+
+/// Verifies the chain over all files of the name, the earliest first.
+fn verify(args: &VerifyArgs) -> Result<ExitCode, Failure> {
+    let mut before: Option<Verified> = None;
+    let mut first = 0;
+    let mut has = args.has.is_none();
+    for (_, file) in chain(&args.file)? {
+        let verified = match Reader::open(&file)?.verify(args.has) {
+            Ok(verified) => verified,
+            Err(Unproven::File(error)) => return Err(error.into()),
+            Err(broken) => return broken_chain(&file, &broken.to_string()),
+        };
+        match before {
+            None => first = verified.before.number + 1,
+            Some(before) if before.last == verified.before => {}
+            Some(before) => {
+                let problem = format!(
+                    "it does not go on from row {}, where the file before it ends",
+                    before.last.number
+                );
+                return broken_chain(&file, &problem);
+            }
+        }
+        has |= verified.has && args.has.is_some();
+        before = Some(verified);
+    }
+    let last = before.map(|verified| verified.last).unwrap_or_default();
+    if !has {
+        return broken_chain(
+            &args.file,
+            "the link of --has is not in the chain: rows were cut off, or all were written anew",
+        );
+    }
+    let rows = last.number + 1 - first;
+    println!(
+        "ok: {rows} rows, up to number {}\nlink: {}",
+        last.number,
+        last.link.hex()
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+fn broken_chain(file: &Path, problem: &str) -> Result<ExitCode, Failure> {
+    println!("BROKEN: {}: {problem}", file.display());
+    Ok(ExitCode::FAILURE)
+}
+
+fn link(text: &str) -> Result<Link, &'static str> {
+    Link::parse(text).ok_or("expected the 64 hexadecimal digits that `egress audit verify` prints")
+}
