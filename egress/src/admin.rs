@@ -299,6 +299,11 @@ fn status(state: &State) -> Value {
             "reloads": count(&counters.reloads),
             "reload_failures": count(&counters.reload_failures),
         },
+        "audit": state.audit.journal().map(|journal| json!({
+            "waiting": journal.waiting(),
+            "lost": journal.lost(),
+            "failing": journal.is_failing(),
+        })),
         "denials": denials,
         "confinement": confinement,
     })

@@ -164,6 +164,7 @@ async fn row_42_no_secret_of_a_slot_is_anywhere_but_upstream() {
             &stranger.addr().to_string(),
             &broken.addr().to_string(),
         );
+        let audit = tempfile::tempdir().expect("a directory");
         let sidecar = Sidecar::with_routes(&pki, old.clone())
             .log_format(Some(format))
             .slot("EGRESS_TOKEN_0", canary("bearer"))
@@ -181,6 +182,8 @@ async fn row_42_no_secret_of_a_slot_is_anywhere_but_upstream() {
             .env("RUST_BACKTRACE", "full")
             .arg("--interceptor=127.0.0.1:0")
             .arg("--log=trace")
+            .arg(format!("--audit={}", audit.path().join("a.db").display()))
+            .arg("--audit-query")
             .start()
             .await;
         let agent = Agent::of(&sidecar);
@@ -331,6 +334,10 @@ async fn row_42_no_secret_of_a_slot_is_anywhere_but_upstream() {
         }
         hay.process(sidecar.pid().as_raw_nonzero().get());
         hay.files(sidecar.dir());
+        let file = audit.path().join("a.db").display().to_string();
+        let audited = command::egress(["audit", &file, "--json", "--latest=0"]).await;
+        assert!(audited.stdout.contains("bearer.test"), "it is in use");
+        hay.told("egress audit", &audited);
         sidecar.signal(Signal::ABORT);
         let (status, log) = sidecar.exit().await;
         {
@@ -339,6 +346,7 @@ async fn row_42_no_secret_of_a_slot_is_anywhere_but_upstream() {
         }
         assert!(log.contains("/v1/x") && log.contains("TRACE"), "{log}");
         hay.add("the log", log);
+        hay.files(audit.path());
         let names = [
             "bearer",
             "basic",

@@ -196,6 +196,7 @@ async fn pass_through(
             return Ok(());
         }
     };
+    record.spoke_to(upstream.peer_addr().ok());
     record.handed_over("passthrough", StatusCode::OK);
     if let Err(error) = upstream.write_all(&hello).await {
         record.broke_off(UpstreamFault::BrokeOff, error);

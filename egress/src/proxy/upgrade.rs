@@ -91,7 +91,10 @@ pub async fn open(
     let protocols: Vec<HeaderValue> = protocols.iter().cloned().collect();
     let expected = request.headers().get(SEC_WEBSOCKET_KEY).map(accept_of);
 
-    let stream = state.upstream.open(permit).await?;
+    let (stream, peer) = state.upstream.open(permit).await?;
+    if let Some(record) = record {
+        record.spoke_to(peer);
+    }
     let (mut sender, driver) = state
         .limits
         .http1_client()

@@ -168,19 +168,19 @@ impl Upstream {
         }
     }
 
-    /// Opens a connection of its own that speaks HTTP/1.1, for a handshake that takes it over.
+    /// Opens a connection of its own that speaks HTTP/1.1, for a handshake that takes it over. With the address of its end.
     ///
     /// # Errors
     ///
     /// As [`send`](Self::send).
-    pub async fn open(&self, permit: &Permit) -> Result<Stream, Reject> {
-        let stream = self.dialer.dial(permit).await?;
-        match permit.target().origin().scheme {
-            Scheme::Http => Ok(Stream::Left(Prompt::new(stream))),
-            Scheme::Https => Ok(Stream::Right(
-                self.secure(permit, stream, Alpn::Http11).await?,
-            )),
-        }
+    pub async fn open(&self, permit: &Permit) -> Result<(Stream, Option<SocketAddr>), Reject> {
+        let tcp = self.dialer.dial(permit).await?;
+        let peer = tcp.peer_addr().ok();
+        let stream = match permit.target().origin().scheme {
+            Scheme::Http => Stream::Left(Prompt::new(tcp)),
+            Scheme::Https => Stream::Right(self.secure(permit, tcp, Alpn::Http11).await?),
+        };
+        Ok((stream, peer))
     }
 
     /// Opens a connection whose TLS is not ours, for a passthrough tunnel.
