@@ -7,6 +7,7 @@ mod manual;
 mod presets;
 mod render;
 mod schema;
+mod suggest;
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -19,11 +19,14 @@ pub mod run;
 pub mod schema;
 pub mod serve;
 pub mod status;
+pub mod suggest;
 
+mod decision;
 mod launching;
 mod limits;
 mod logging;
 mod output;
+mod recorded;
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -48,6 +51,7 @@ pub fn main() -> ExitCode {
         Command::Presets(args) => presets::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Explain(args) => explain::run(args).map_err(Failure::runtime),
+        Command::Suggest(args) => suggest::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Reload(args) => reload::run(&args),
@@ -111,6 +115,8 @@ enum Command {
     Schema(schema::Args),
     /// Say which route decides a request, and why, without any network
     Explain(explain::Args),
+    /// Print the smallest routes that would have let through what was refused
+    Suggest(suggest::Args),
     /// Show what a running sidecar does: slots, counters, recent denials
     Status(status::Args),
     /// Have a running sidecar read its routes again, and wait for the result

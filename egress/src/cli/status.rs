@@ -25,16 +25,7 @@ pub struct Args {
 
 /// Asks the sidecar, and prints what it says. Exit code 1 where it runs but cannot serve every route.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let (_, body) = admin::ask(&args.admin, Method::GET, "/status")?;
-    let status: Value = serde_json::from_str(&body)
-        .ok()
-        .filter(|status: &Value| status.get("version").is_some())
-        .ok_or_else(|| {
-            Failure::runtime(anyhow!(
-                "what listens on {} is no sidecar's admin socket",
-                args.admin
-            ))
-        })?;
+    let (body, status) = ask(&args.admin)?;
     if args.json {
         println!("{body}");
     } else {
@@ -49,6 +40,24 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// A running sidecar's account of itself, as it gives it and read.
+///
+/// # Errors
+///
+/// A runtime [`Failure`], where nobody answers, or something else than a sidecar does.
+pub(super) fn ask(address: &AdminAddress) -> Result<(String, Value), Failure> {
+    let (_, body) = admin::ask(address, Method::GET, "/status")?;
+    let status = serde_json::from_str(&body)
+        .ok()
+        .filter(|status: &Value| status.get("version").is_some());
+    match status {
+        Some(status) => Ok((body, status)),
+        None => Err(Failure::runtime(anyhow!(
+            "what listens on {address} is no sidecar's admin socket"
+        ))),
+    }
 }
 
 fn text(status: &Value) -> String {

@@ -13,6 +13,7 @@ use super::fault::{Fault, Faults, shown};
 use super::manifest::{Bottle, Route};
 use super::routes_file;
 use crate::credential::SlotName;
+use crate::route::path::PathPattern;
 use crate::route::{Injection, Rule};
 
 pub(super) use reference::InvalidTokenRef;
@@ -111,6 +112,27 @@ impl Bottle {
             .hint("a PEM file may have changed meanwhile; else report this as a bug");
         Err(Faults::new(self.file.as_str(), "", vec![fault]))
     }
+}
+
+/// Rules as the text of a routes file, each under its lines of comment. No rule has an `upstream_ca`.
+pub fn commented(rules: &[(Vec<String>, Rule)]) -> String {
+    let routes = rules.iter();
+    let routes = routes.map(|(comment, rule)| (comment.clone(), route::value(rule, None)));
+    yaml::commented(&routes.collect::<Vec<_>>())
+}
+
+/// Lines of comment for the end of a routes file.
+pub fn comments(lines: &[String]) -> String {
+    let lines = lines.iter().map(|line| match line.as_str() {
+        "" => "#\n".to_owned(),
+        line => format!("# {}\n", yaml::comment_of(line)),
+    });
+    lines.collect()
+}
+
+/// Path patterns as the value of `path_allowlist`, on one line.
+pub fn paths(patterns: &[PathPattern]) -> String {
+    route::paths(patterns).in_line()
 }
 
 /// A rule as JSON: the keys that a routes file would have. The name of its `upstream_ca` is not known here and left out.

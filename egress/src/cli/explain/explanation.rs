@@ -6,15 +6,14 @@ use std::sync::Arc;
 use http::header::{COOKIE, SEC_WEBSOCKET_EXTENSIONS};
 use serde_json::{Value, json};
 
+use crate::cli::decision::Decision;
 use crate::proxy::headers::CREDENTIALS;
 use crate::route::host::{Host, HostPattern};
 use crate::route::passing::{Cookies, Extensions};
 use crate::route::path::PathPattern;
 use crate::route::query::QueryHazard;
 use crate::route::target::{Kind, Origin, Target};
-use crate::route::{
-    AuthScheme, ConnectTo, Denial, Injection, Permit, Reason, Route, Routes, Rule, Tls,
-};
+use crate::route::{AuthScheme, ConnectTo, Denial, Injection, Reason, Route, Routes, Rule};
 
 /// The version of the JSON form.
 const JSON_VERSION: u32 = 1;
@@ -49,16 +48,11 @@ struct Denied {
 impl Explanation {
     /// Decides, as the data path would: about the tunnel first, then about the request in it.
     pub(super) fn of(file: &Arc<str>, routes: &Routes, target: Target) -> Self {
-        let decided = match routes.admits(target.origin()) {
-            Ok(Tls::Intercept) => routes.decide(target.clone()).map(Verdict::allowed),
-            Ok(Tls::Passthrough) => {
-                let permit = routes.admit_passthrough(target.origin());
-                permit.map(|permit| Verdict::PassedThrough(permit.route().clone()))
-            }
-            Err(denial) => Err(denial),
+        let verdict = match Decision::of(routes, target.clone()) {
+            Decision::Allowed(route) => Verdict::Allowed(route),
+            Decision::PassedThrough(route) => Verdict::PassedThrough(route),
+            Decision::Denied(denial) => Verdict::Denied(Denied::new(&denial, routes, &target)),
         };
-        let verdict =
-            decided.unwrap_or_else(|denial| Verdict::Denied(Denied::new(&denial, routes, &target)));
         Self {
             file: file.clone(),
             target,
@@ -193,10 +187,6 @@ impl Explanation {
 }
 
 impl Verdict {
-    fn allowed(permit: Permit) -> Self {
-        Self::Allowed(permit.route().clone())
-    }
-
     fn as_str(&self) -> &'static str {
         match self {
             Self::Allowed(_) => "allowed",

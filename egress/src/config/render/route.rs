@@ -17,10 +17,7 @@ pub(super) fn value(rule: &Rule, upstream_ca: Option<&str>) -> Value {
         keys.text("description", text.clone());
     }
     if let Some(paths) = &rule.paths {
-        keys.put(
-            "path_allowlist",
-            Value::List(paths.iter().map(path).collect()),
-        );
+        keys.put("path_allowlist", self::paths(paths));
     }
     if let Some(methods) = &rule.methods {
         keys.texts("methods", methods);
@@ -67,6 +64,11 @@ pub(super) fn value(rule: &Rule, upstream_ca: Option<&str>) -> Value {
     }
     keys.passing(&Passing::of(rule));
     Value::Map(keys.0)
+}
+
+/// Path patterns as a list.
+pub(super) fn paths(patterns: &[PathPattern]) -> Value {
+    Value::List(patterns.iter().map(path).collect())
 }
 
 fn path(pattern: &PathPattern) -> Value {

@@ -34,9 +34,51 @@ pub(super) fn routes(routes: &[Value]) -> String {
     text
 }
 
+/// The same with lines of comment before each route, and long lists over several lines.
+pub(super) fn commented(routes: &[(Vec<String>, Value)]) -> String {
+    const LONGEST: usize = 100;
+    if routes.is_empty() {
+        return "routes: []\n".to_owned();
+    }
+    let mut text = String::from("routes:\n");
+    for (comment, route) in routes {
+        let Value::Map(keys) = route else { continue };
+        for line in comment {
+            let _ = writeln!(text, "  # {}", comment_of(line));
+        }
+        let mut lead = "  - ";
+        for (key, value) in keys {
+            let line = value.in_line();
+            match value {
+                Value::List(items) if line.len() > LONGEST => {
+                    let _ = writeln!(text, "{lead}{key}:");
+                    for item in items {
+                        let _ = writeln!(text, "      - {}", item.in_line());
+                    }
+                }
+                _ => _ = writeln!(text, "{lead}{key}: {line}"),
+            }
+            lead = "    ";
+        }
+    }
+    text
+}
+
+/// A text as a comment, which it cannot end: of what is no printable ASCII the number stands there.
+pub(super) fn comment_of(text: &str) -> String {
+    let mut comment = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            ' '..='~' => comment.push(c),
+            c => comment.extend(c.escape_unicode()),
+        }
+    }
+    comment
+}
+
 impl Value {
     /// The value on one line.
-    fn in_line(&self) -> String {
+    pub(super) fn in_line(&self) -> String {
         match self {
             Self::Text(text) => quoted(text),
             Self::Flag(flag) => flag.to_string(),

@@ -1,0 +1,72 @@
+//! `egress suggest`: from what was refused to the smallest routes that would have let it through.
+//!
+//! An agent chooses what it is refused, so a suggestion is what it asked for, and never a judgement that it should have it.
+//! Exit: 0 there is something to suggest, 1 there is nothing, 2 usage or configuration, 3 runtime.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use self::suggestion::Suggestion;
+use super::{Failure, load_routes, print, recorded, status};
+use crate::admin::AdminAddress;
+
+mod group;
+mod refusal;
+mod suggestion;
+
+/// Print the smallest routes that would have let through what was refused
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES, group(clap::ArgGroup::new("source").required(true)))]
+pub struct Args {
+    /// The routes file in force: what it admits by now is left out, and a route of it that injects a credential is named,
+    /// to be extended, in place of a second route beside it
+    #[arg(short, long, value_name = "FILE")]
+    routes: Option<PathBuf>,
+    /// Recorded requests, one JSON object a line; `-` is stdin
+    #[arg(long, value_name = "FILE", group = "source")]
+    audit: Option<PathBuf>,
+    /// A running sidecar's admin socket, for its latest refusals: unix:PATH or IP:PORT
+    #[arg(long, value_name = "ADDRESS", group = "source")]
+    admin: Option<AdminAddress>,
+    /// Suggest the longest common prefix of N paths or more of one host, in place of each path by itself; without a number 4
+    #[arg(
+        long,
+        value_name = "N",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "4",
+        value_parser = clap::value_parser!(u16).range(2..)
+    )]
+    prefix: Option<u16>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  egress suggest -r routes.yaml --admin unix:/run/bottle/admin.sock
+  egress suggest --audit audit.jsonl --prefix > suggested.yaml
+
+The agent chose what it asked for: read each route before you keep it.
+Exit status: 0 there is something to suggest, 1 there is nothing, 2 usage or configuration, 3 runtime.";
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// A [`Failure`].
+pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let routes = args.routes.as_deref().map(load_routes).transpose()?;
+    let recorded = match (&args.audit, &args.admin) {
+        (Some(file), _) => recorded::read(file)?,
+        (None, Some(address)) => recorded::denials(&status::ask(address)?.1)?,
+        (None, None) => Vec::new(),
+    };
+    let suggestion = Suggestion::of(&recorded, routes.as_ref(), args.prefix.map(usize::from));
+    print(&suggestion.to_text())?;
+    Ok(match suggestion.is_empty() {
+        true => ExitCode::FAILURE,
+        false => ExitCode::SUCCESS,
+    })
+}
+
+#[cfg(test)]
+mod tests;

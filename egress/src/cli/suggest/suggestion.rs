@@ -1,0 +1,318 @@
+//! What is suggested, as the text of a routes file with everything else in comments.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use http::Method;
+
+use super::group::{Group, Paths, exact, groups};
+use super::refusal::{ADDRESS, Ask, CUT, Refusal, Terms};
+use crate::cli::recorded::{Recorded, Seen};
+use crate::config::render;
+use crate::route::host::HostPattern;
+use crate::route::passing::{Cookies, Extensions, QueryCredentials, Redact};
+use crate::route::path::EncodedSlash;
+use crate::route::target::Origin;
+use crate::route::{Line, Reason, Route, Routes, Rule, Tls};
+
+/// What would have spared the refusals.
+#[derive(Debug, Default)]
+pub(super) struct Suggestion {
+    /// New routes with what is said of each, most frequent first.
+    routes: Vec<(Vec<String>, Rule)>,
+    /// Routes that could be extended, by line.
+    extensions: BTreeMap<Line, (Arc<Route>, Vec<(Ask, Reason, Seen)>)>,
+    /// What no route can do, by host and code.
+    others: BTreeMap<(String, String), Seen>,
+    /// How many refusals the routes would let through by now.
+    settled: u64,
+}
+
+impl Suggestion {
+    /// What recorded refusals call for. With the routes in force, only what these refuse still.
+    pub(super) fn of(
+        recorded: &[Recorded],
+        routes: Option<&Routes>,
+        prefix: Option<usize>,
+    ) -> Self {
+        let mut all = Self::default();
+        let mut hosts: HashMap<Origin, (Paths, Option<Seen>)> = HashMap::new();
+        for Recorded { request, seen } in recorded {
+            match Refusal::of(request, routes) {
+                None => {}
+                Some(Refusal::Route(ask)) => {
+                    let (paths, _) = hosts.entry(ask.origin).or_default();
+                    let (terms, total) = paths
+                        .entry(ask.path)
+                        .or_insert_with(|| (Terms::default(), Seen { count: 0, ..*seen }));
+                    terms.add(ask.terms);
+                    total.add(*seen);
+                }
+                Some(Refusal::Tunnel(origin)) => {
+                    let (_, tunnels) = hosts.entry(origin).or_default();
+                    *tunnels = Some(seen.and(*tunnels));
+                }
+                Some(Refusal::Extension(route, reason, ask)) => {
+                    all.extend(&route, ask, reason, *seen)
+                }
+                Some(Refusal::Settled) => all.settled += seen.count,
+                Some(Refusal::Other(code)) => {
+                    let key = (request.host.clone(), code);
+                    let known = all.others.get(&key).copied();
+                    all.others.insert(key, seen.and(known));
+                }
+            }
+        }
+        let mut hosts: Vec<HostGroups> = hosts
+            .into_iter()
+            .map(|(origin, (paths, tunnels))| HostGroups::of(origin, paths, tunnels, prefix))
+            .collect();
+        hosts.sort_by_cached_key(|host| (Reverse(host.count()), host.origin.to_string()));
+        for host in hosts {
+            all.add(host, routes);
+        }
+        all
+    }
+
+    /// Whether nothing can be done.
+    pub(super) fn is_empty(&self) -> bool {
+        self.routes.is_empty() && self.extensions.is_empty()
+    }
+
+    /// The routes of one host, but for those that would tie with a route that is there: that one has to be extended.
+    fn add(&mut self, host: HostGroups, routes: Option<&Routes>) {
+        for (group, comment) in host.into_routes() {
+            let (rule, ask, seen) = group;
+            match routes.and_then(|routes| tied(routes, &rule)) {
+                Some(route) => {
+                    for ask in ask {
+                        self.extend(&route, ask, Reason::Method, seen);
+                    }
+                }
+                None => self.routes.push((comment, rule)),
+            }
+        }
+    }
+
+    fn extend(&mut self, route: &Arc<Route>, ask: Ask, reason: Reason, seen: Seen) {
+        let known = self.extensions.entry(route.line);
+        let (_, asks) = known.or_insert_with(|| (route.clone(), Vec::new()));
+        asks.push((ask, reason, seen));
+    }
+
+    /// The text of a routes file.
+    pub(super) fn to_text(&self) -> String {
+        let mut text = match self.routes.is_empty() {
+            true => "# No new route is suggested.\n".to_owned(),
+            false => {
+                "# An agent asked for this and was refused. Keep what it should have.\n".to_owned()
+            }
+        };
+        text.push_str(&render::commented(&self.routes));
+        let mut lines = Vec::new();
+        for (route, asks) in self.extensions.values() {
+            lines.extend(["".into(), extension_head(route)]);
+            lines.extend(asks.iter().map(|ask| extension(route, ask)));
+        }
+        if !self.others.is_empty() {
+            lines.extend(["".into(), "What no new route changes:".into()]);
+        }
+        for ((host, code), seen) in &self.others {
+            let host = if host.is_empty() { "no host" } else { host };
+            lines.push(format!("  {host}: {code}, {seen}: {}", advice(code)));
+        }
+        if self.settled > 0 {
+            let settled = format!(
+                "The routes admit by now what was refused before: {} of the refusals.",
+                self.settled
+            );
+            lines.extend(["".into(), settled]);
+        }
+        text.push_str(&render::comments(&lines));
+        text
+    }
+}
+
+/// What is asked of one host.
+struct HostGroups {
+    origin: Origin,
+    groups: Vec<Group>,
+    tunnels: Option<Seen>,
+}
+
+impl HostGroups {
+    fn of(origin: Origin, paths: Paths, tunnels: Option<Seen>, prefix: Option<usize>) -> Self {
+        let mut groups = groups(paths, prefix);
+        groups.sort_by_key(|group| Reverse(group.seen.count));
+        Self {
+            origin,
+            groups,
+            tunnels,
+        }
+    }
+
+    fn count(&self) -> u64 {
+        let requests = self.groups.iter().map(|group| group.seen.count);
+        requests.chain(self.tunnels.map(|seen| seen.count)).sum()
+    }
+
+    #[expect(clippy::type_complexity, reason = "taken apart at once")]
+    fn into_routes(self) -> Vec<((Rule, Vec<Ask>, Seen), Vec<String>)> {
+        let origin = &self.origin;
+        if let (true, Some(seen)) = (self.groups.is_empty(), self.tunnels) {
+            let terms = Terms {
+                methods: ["GET".to_owned()].into(),
+                ..Terms::default()
+            };
+            let group = Group {
+                patterns: exact("/").into_iter().collect(),
+                terms,
+                seen,
+            };
+            let comment = vec![
+                format!(
+                    "refused {seen}, with the tunnel: what was to be asked for in it is not known."
+                ),
+                "This opens it for GET / alone; then what else is refused in it has a path.".into(),
+            ];
+            return vec![((rule(origin, &group), Vec::new(), seen), comment)];
+        }
+        let routes = self.groups.iter().map(|group| {
+            let mut comment = format!("refused {}", group.seen);
+            if group.terms.websocket {
+                comment.push_str("; with WebSocket handshakes");
+            }
+            let asks = group.patterns.iter().map(|pattern| Ask {
+                origin: origin.clone(),
+                path: pattern.literal().to_owned(),
+                terms: group.terms.clone(),
+            });
+            (
+                (rule(origin, group), asks.collect(), group.seen),
+                vec![comment],
+            )
+        });
+        routes.collect()
+    }
+}
+
+/// A route that never injects anything.
+fn rule(origin: &Origin, group: &Group) -> Rule {
+    let Terms {
+        methods,
+        websocket,
+        slash,
+    } = &group.terms;
+    let methods: Vec<Method> = methods
+        .iter()
+        .filter_map(|method| Method::from_bytes(method.as_bytes()).ok())
+        .collect();
+    Rule {
+        host: HostPattern::Exact(origin.host.clone()),
+        scheme: origin.scheme,
+        port: origin.port,
+        paths: Some(group.patterns.clone()),
+        // A handshake is a GET, so elsewhere the key would say nothing.
+        websocket: *websocket || !methods.contains(&Method::GET),
+        methods: Some(methods),
+        query: Vec::new(),
+        injection: None,
+        tls: Tls::Intercept,
+        websocket_extensions: Extensions::Pass,
+        encoded_slash: match slash {
+            true => EncodedSlash::Accept,
+            false => EncodedSlash::Refuse,
+        },
+        ssrf_ip_allowlist: Vec::new(),
+        connect_to: None,
+        upstream_ca: Vec::new(),
+        cookies: Cookies::usual(false),
+        query_credentials: QueryCredentials::usual(false),
+        redact: Redact::usual(false),
+        description: None,
+    }
+}
+
+/// A route of the file that has the rank of a new one, so that both in one file would be an error.
+fn tied(routes: &Routes, rule: &Rule) -> Option<Arc<Route>> {
+    let there = routes.iter().map(|route| (route.rule.clone(), route.line));
+    let ties = Routes::new(there.chain([(rule.clone(), Line::MAX)]).collect(), None).err()?;
+    let line = ties.first()?.first;
+    routes.iter().find(|route| route.line == line).cloned()
+}
+
+fn extension_head(route: &Route) -> String {
+    let (host, line) = (&route.rule.host, route.line);
+    match &route.rule.injection {
+        Some(injection) => format!(
+            "WARNING: the route for {host} in line {line} injects {}. What is added to it goes out with that credential:",
+            injection.slot
+        ),
+        None => format!("The route for {host} in line {line} could be extended:"),
+    }
+}
+
+fn extension(route: &Route, (ask, reason, seen): &(Ask, Reason, Seen)) -> String {
+    let methods: BTreeSet<&str> = ask.terms.methods.iter().map(String::as_str).collect();
+    let known = route.rule.methods.as_deref();
+    let lacks = known.is_some_and(|known| {
+        methods
+            .iter()
+            .any(|method| known.iter().all(|k| k.as_str() != *method))
+    });
+    let methods = Vec::from_iter(methods).join(", ");
+    let mut steps = Vec::new();
+    if *reason == Reason::Path {
+        let pattern: Vec<_> = exact(&ask.path).into_iter().collect();
+        steps.push(format!(
+            "add {} to `path_allowlist`",
+            render::paths(&pattern)
+        ));
+    }
+    if lacks || known.is_none() && *reason == Reason::Method {
+        steps.push(format!(
+            "add {methods} to `methods`, which goes for all its paths"
+        ));
+    }
+    if ask.terms.websocket && !route.rule.websocket {
+        steps.push("set `websocket: true`".into());
+    }
+    if ask.terms.slash && route.rule.encoded_slash == EncodedSlash::Refuse {
+        steps.push("set `encoded_slash: true`".into());
+    }
+    let origin = ask.origin.authority();
+    format!(
+        "  {methods} {origin}{}, refused {seen}: {}",
+        ask.path,
+        steps.join("; ")
+    )
+}
+
+/// What to do about a refusal that is not for want of a route.
+fn advice(code: &str) -> &'static str {
+    match code {
+        "path_ambiguous" => {
+            "the agent has to send the path in plain form; where `%2F` is data, set `encoded_slash: true`"
+        }
+        "query_not_allowed" => {
+            "a record holds no query; compare the route's `query` with what is needed"
+        }
+        "query_credential" | "query_ambiguous" => {
+            "the agent has to leave the credential out; where it is none, set `query_credentials: allow`"
+        }
+        "address_not_allowed" => {
+            "the host resolves into a network that is not public; if it is meant, name it in `ssrf_ip_allowlist`"
+        }
+        "method_not_allowed" => {
+            "no route admits TRACE, CONNECT or a method that is not in upper case"
+        }
+        CUT => "the path was too long to be recorded whole",
+        ADDRESS => {
+            "give the name that its certificate has as `host`, with `connect_to: address:port`"
+        }
+        "client_auth_required" => "the agent has to send the proxy's credential",
+        "agent_tls" => "the agent has to trust the bottle's CA; see `egress env`",
+        _ => "it is the request's form; docs/operations.md has the code",
+    }
+}
