@@ -9,6 +9,7 @@ pub mod passing;
 pub mod path;
 pub mod query;
 pub mod target;
+pub mod url;
 
 mod rank;
 

@@ -10,13 +10,12 @@ use std::process::ExitCode;
 use http::Method;
 
 use self::explanation::Explanation;
-use self::url::Url;
 use crate::config::{self, Colour};
 use crate::route::Routes;
 use crate::route::target::{Kind, Target};
+use crate::route::url::Url;
 
 mod explanation;
-mod url;
 
 /// Show which route decides about a request, why, and what would be stripped and injected
 #[derive(Debug, clap::Args)]

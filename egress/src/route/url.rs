@@ -3,21 +3,26 @@
 //! A URL library would resolve dot segments, lower case and encode bytes; the question is what happens to the bytes
 //! that a client sends, so none of them may change.
 
-use crate::route::target::{InvalidTarget, Kind, Origin, Scheme};
+use super::target::{InvalidTarget, Kind, Origin, Scheme};
 
 /// A URL's parts.
 #[derive(Debug)]
-pub(super) struct Url {
+pub struct Url {
     /// Where it goes.
-    pub(super) origin: Origin,
+    pub origin: Origin,
     /// What `ws` and `wss` say by themselves.
-    pub(super) kind: Kind,
+    pub kind: Kind,
     /// The path and query as given; `/` where the URL ends before them.
-    pub(super) path_and_query: String,
+    pub path_and_query: String,
 }
 
 impl Url {
-    pub(super) fn parse(text: &str) -> Result<Self, InvalidUrl> {
+    /// Splits a text at a URL's borders.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidUrl`] for what is no absolute URL of one of the four schemes, and for a part that is never sent.
+    pub fn parse(text: &str) -> Result<Self, InvalidUrl> {
         let (scheme, rest) = text.split_once("://").ok_or(InvalidUrl::NoScheme)?;
         let (scheme, kind) = match scheme {
             "https" => (Scheme::Https, Kind::Exchange),
@@ -46,9 +51,9 @@ impl Url {
     }
 }
 
-/// Why a text is no URL that can be explained.
+/// Why a text is no URL that can be decided on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum InvalidUrl {
+pub enum InvalidUrl {
     /// `api.test/v1`.
     #[error("a URL begins with `https://` or `http://`")]
     NoScheme,
