@@ -1,6 +1,7 @@
 //! The commands as an operator types them: the real binary, its exit codes, and what stands on stdout and stderr.
 
 mod ca;
+mod cases;
 mod env;
 mod hints;
 mod manual;

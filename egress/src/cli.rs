@@ -20,6 +20,7 @@ pub mod schema;
 pub mod serve;
 pub mod status;
 pub mod suggest;
+pub mod test;
 
 mod decision;
 mod launching;
@@ -51,6 +52,7 @@ pub fn main() -> ExitCode {
         Command::Presets(args) => presets::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Explain(args) => explain::run(args).map_err(Failure::runtime),
+        Command::Test(args) => test::run(&args),
         Command::Suggest(args) => suggest::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Status(args) => status::run(&args),
@@ -115,6 +117,8 @@ enum Command {
     Schema(schema::Args),
     /// Say which route decides a request, and why, without any network
     Explain(explain::Args),
+    /// Hold a routes file to what is expected of it, case by case
+    Test(test::Args),
     /// Print the smallest routes that would have let through what was refused
     Suggest(suggest::Args),
     /// Show what a running sidecar does: slots, counters, recent denials

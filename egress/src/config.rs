@@ -4,6 +4,7 @@
 
 pub mod agents;
 mod authority;
+pub mod cases;
 mod conflicts;
 mod document;
 mod fault;

@@ -5,7 +5,7 @@
 
 mod reference;
 mod route;
-mod yaml;
+pub(super) mod yaml;
 
 use std::path::{Path, PathBuf};
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 /// What a routes file is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Value {
+pub(in crate::config) enum Value {
     /// A text.
     Text(String),
     /// `true` or `false`.
@@ -19,12 +19,17 @@ pub(super) enum Value {
 
 /// A routes file: one key a line, and short lists in brackets.
 pub(super) fn routes(routes: &[Value]) -> String {
-    if routes.is_empty() {
-        return "routes: []\n".to_owned();
+    list("routes", routes)
+}
+
+/// A file of one list of maps.
+pub(in crate::config) fn list(name: &str, maps: &[Value]) -> String {
+    if maps.is_empty() {
+        return format!("{name}: []\n");
     }
-    let mut text = String::from("routes:\n");
-    for route in routes {
-        let Value::Map(keys) = route else { continue };
+    let mut text = format!("{name}:\n");
+    for map in maps {
+        let Value::Map(keys) = map else { continue };
         let mut lead = "  - ";
         for (key, value) in keys {
             let _ = writeln!(text, "{lead}{key}: {}", value.in_line());
@@ -34,7 +39,7 @@ pub(super) fn routes(routes: &[Value]) -> String {
     text
 }
 
-/// The same with lines of comment before each route, and long lists over several lines.
+/// A routes file with lines of comment before each route, and long lists over several lines.
 pub(super) fn commented(routes: &[(Vec<String>, Value)]) -> String {
     const LONGEST: usize = 100;
     if routes.is_empty() {
