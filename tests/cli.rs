@@ -2,6 +2,7 @@
 
 mod ca;
 mod cases;
+mod changes;
 mod env;
 mod hints;
 mod manual;

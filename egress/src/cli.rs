@@ -7,6 +7,7 @@ pub mod check;
 pub mod codex;
 pub mod completions;
 pub mod demo;
+pub mod diff;
 pub mod env;
 pub mod explain;
 pub mod launch;
@@ -15,6 +16,7 @@ pub mod presets;
 pub mod relay;
 pub mod reload;
 pub mod render_routes;
+pub mod replay;
 pub mod run;
 pub mod schema;
 pub mod serve;
@@ -27,6 +29,7 @@ mod launching;
 mod limits;
 mod logging;
 mod output;
+mod reach;
 mod recorded;
 
 use std::fmt;
@@ -53,6 +56,8 @@ pub fn main() -> ExitCode {
         Command::Schema(args) => schema::run(&args),
         Command::Explain(args) => explain::run(args).map_err(Failure::runtime),
         Command::Test(args) => test::run(&args),
+        Command::Diff(args) => diff::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Suggest(args) => suggest::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Status(args) => status::run(&args),
@@ -119,6 +124,10 @@ enum Command {
     Explain(explain::Args),
     /// Hold a routes file to what is expected of it, case by case
     Test(test::Args),
+    /// Say what a change of routes opens and closes
+    Diff(diff::Args),
+    /// Say which recorded requests a change of routes would decide otherwise
+    Replay(replay::Args),
     /// Print the smallest routes that would have let through what was refused
     Suggest(suggest::Args),
     /// Show what a running sidecar does: slots, counters, recent denials

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::route::target::Target;
-use crate::route::{Denial, Route, Routes, Tls};
+use crate::route::{AuthScheme, Denial, Injection, Route, Routes, Tls};
 
 /// What becomes of a request.
 #[derive(Clone, Debug)]
@@ -37,5 +37,25 @@ impl Decision {
             Self::Allowed(route) | Self::PassedThrough(route) => Some(route),
             Self::Denied(_) => None,
         }
+    }
+}
+
+/// The header that would be added, with the slot's name where its value would be.
+pub(super) fn injected(injection: Option<&Injection>) -> String {
+    let Some(Injection {
+        header,
+        scheme,
+        slot,
+    }) = injection
+    else {
+        return "nothing".into();
+    };
+    match scheme {
+        AuthScheme::Bearer => format!("{header}: Bearer <{slot}>"),
+        AuthScheme::Basic { user } => {
+            format!("{header}: Basic base64({}:<{slot}>)", user.escape_debug())
+        }
+        AuthScheme::Token => format!("{header}: token <{slot}>"),
+        AuthScheme::Raw => format!("{header}: <{slot}>"),
     }
 }

@@ -46,7 +46,8 @@ Examples:
   egress suggest --audit audit.jsonl --prefix > suggested.yaml
 
 The agent chose what it asked for: read each route before you keep it.
-Exit status: 0 there is something to suggest, 1 there is nothing, 2 usage or configuration, 3 runtime.";
+Exit status: 0 there is something to suggest, 1 there is nothing, 2 usage or configuration,
+3 runtime.";
 
 /// Runs the command.
 ///

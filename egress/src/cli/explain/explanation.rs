@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::header::{COOKIE, SEC_WEBSOCKET_EXTENSIONS};
 use serde_json::{Value, json};
 
-use crate::cli::decision::Decision;
+use crate::cli::decision::{Decision, injected};
 use crate::proxy::headers::CREDENTIALS;
 use crate::route::host::{Host, HostPattern};
 use crate::route::passing::{Cookies, Extensions};
@@ -344,26 +344,6 @@ fn kept_cookies(rule: &Rule) -> Option<Vec<String>> {
     match &rule.cookies {
         Cookies::All => None,
         Cookies::Named(names) => Some(names.iter().map(ToString::to_string).collect()),
-    }
-}
-
-/// The header that would be added, with the slot's name where its value would be.
-fn injected(injection: Option<&Injection>) -> String {
-    let Some(Injection {
-        header,
-        scheme,
-        slot,
-    }) = injection
-    else {
-        return "nothing".into();
-    };
-    match scheme {
-        AuthScheme::Bearer => format!("{header}: Bearer <{slot}>"),
-        AuthScheme::Basic { user } => {
-            format!("{header}: Basic base64({}:<{slot}>)", user.escape_debug())
-        }
-        AuthScheme::Token => format!("{header}: token <{slot}>"),
-        AuthScheme::Raw => format!("{header}: <{slot}>"),
     }
 }
 
