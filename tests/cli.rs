@@ -5,6 +5,7 @@ mod cases;
 mod changes;
 mod env;
 mod hints;
+mod init;
 mod manual;
 mod presets;
 mod render;

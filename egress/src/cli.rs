@@ -10,6 +10,7 @@ pub mod demo;
 pub mod diff;
 pub mod env;
 pub mod explain;
+pub mod init;
 pub mod launch;
 pub mod man;
 pub mod presets;
@@ -50,6 +51,7 @@ use crate::route::Routes;
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(args) => serve::run(*args),
+        Command::Init(args) => init::run(&args),
         Command::Check(args) => check::run(args).map_err(Failure::runtime),
         Command::RenderRoutes(args) => render_routes::run(&args),
         Command::Presets(args) => presets::run(&args),
@@ -112,6 +114,8 @@ enum Command {
     Launch(launch::Launch),
     /// Run the sidecar
     Serve(Box<serve::args::Args>),
+    /// Write a manifest to begin with
+    Init(init::Args),
     /// Find everything that is wrong with a routes file or a manifest
     Check(check::Args),
     /// Make the routes file of a manifest's bottle
