@@ -106,6 +106,72 @@ async fn the_dashboard_the_alerts_and_the_table_name_metrics_that_there_are() {
     }
 }
 
+#[test]
+fn the_consoles_about_policy_show_what_the_commands_print() {
+    let text = read("docs/policy.md");
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let refusal = |time: &str, host: &str, path: &str, code: &str| {
+        format!(
+            r#"{{"time":"2026-11-29T{time}Z","method":"GET","host":"{host}.example.com:443","scheme":"https","path":"{path}",{code}}}"#
+        )
+    };
+    let records = [
+        refusal(
+            "10:00:00",
+            "api",
+            "/v2/models",
+            r#""verdict":"denied","code":"path_not_allowed""#,
+        ),
+        refusal(
+            "11:00:00",
+            "api",
+            "/v2/models",
+            r#""verdict":"denied","code":"path_not_allowed""#,
+        ),
+        refusal(
+            "10:00:00",
+            "files",
+            "/b",
+            r#""verdict":"denied","code":"address_not_allowed""#,
+        ),
+        refusal(
+            "10:00:00",
+            "files",
+            "/a",
+            r#""verdict":"allowed","code":"ok","route":7"#,
+        ),
+    ];
+    let key = "auth_scheme: Bearer, token_env: EGRESS_TOKEN_0";
+    let api = |methods: &str| {
+        format!(
+            "  - {{host: api.example.com, path_allowlist: [/v1/], methods: [{methods}], {key}}}\n"
+        )
+    };
+    let files = [
+        ("audit.jsonl", records.join("\n")),
+        (
+            "routes.yaml",
+            format!("routes:\n{}  - host: files.example.com\n", api("GET")),
+        ),
+        ("new.yaml", format!("routes:\n{}", api("GET, POST"))),
+        ("cases.yaml", fenced(&text, "yaml")[0].to_owned()),
+    ];
+    for (name, text) in files {
+        std::fs::write(dir.path().join(name), text).expect("a file");
+    }
+    let consoles = fenced(&text, "console");
+    assert!(consoles.len() > 3, "{consoles:?}");
+    for console in consoles {
+        let exchange = console.strip_prefix("$ ").expect("a command");
+        let (command, shown) = exchange.split_once('\n').expect("a command");
+        assert_eq!(
+            run(command, dir.path()).trim_end(),
+            shown.trim_end(),
+            "$ {command}"
+        );
+    }
+}
+
 /// Each number of the threat model up to the last has its row but the one that it says is gone, each file that a row names
 /// is there, and so is each test in the file that is named before it.
 #[test]

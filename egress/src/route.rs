@@ -495,7 +495,8 @@ impl Candidate {
 }
 
 impl Rule {
-    fn admits_method(&self, method: &Method) -> bool {
+    /// Whether the rule is for a method.
+    pub(crate) fn admits_method(&self, method: &Method) -> bool {
         match &self.methods {
             Some(methods) => methods.contains(method),
             None => matches!(

@@ -56,11 +56,12 @@ pub(super) fn groups(paths: Paths, prefix: Option<usize>) -> Vec<Group> {
 }
 
 type Found = (Option<PathPattern>, Terms, Seen);
+type Asked = (String, (Terms, Seen));
 
 /// Goes down the segments as long as enough paths share them. What shares no further segment with enough others becomes one
 /// prefix if it is enough by itself. The root is no prefix: it would be the whole host.
-fn shorten(above: &str, paths: Vec<(String, (Terms, Seen))>, least: usize, found: &mut Vec<Found>) {
-    let mut below: BTreeMap<String, Vec<(String, (Terms, Seen))>> = BTreeMap::new();
+fn shorten(above: &str, paths: Vec<Asked>, least: usize, found: &mut Vec<Found>) {
+    let mut below: BTreeMap<String, Vec<Asked>> = BTreeMap::new();
     let mut rest = Vec::new();
     for (path, asked) in paths {
         let tail = path.get(above.len() + 1..);

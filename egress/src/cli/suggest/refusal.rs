@@ -19,8 +19,8 @@ pub(super) enum Refusal {
     Route(Ask),
     /// A route that opens the tunnel. What would have been asked for in it is not known.
     Tunnel(Origin),
-    /// A route that is there already and could be extended, and what failed on it.
-    Extension(Arc<Route>, Reason, Ask),
+    /// A route that is there already and could be extended to this.
+    Extension(Arc<Route>, Ask),
     /// Nothing any more: the routes admit it by now.
     Settled,
     /// Something that no route can do; the code says what.
@@ -95,13 +95,13 @@ impl Refusal {
             None => None,
         };
         let ask = Ask::of(target)?;
-        let near = routes.zip(denial).and_then(|(routes, denial)| {
-            Some((extended(routes, &denial.route, &ask)?, denial.reason))
-        });
-        Ok(match near {
-            Some((route, reason)) => Self::Extension(route, reason, ask),
-            None => Self::Route(ask),
-        })
+        let near = routes.zip(denial);
+        Ok(
+            match near.and_then(|(routes, denial)| extended(routes, denial.route.as_ref(), &ask)) {
+                Some(route) => Self::Extension(route, ask),
+                None => Self::Route(ask),
+            },
+        )
     }
 }
 
@@ -140,7 +140,7 @@ impl Ask {
 
 /// The route that is to be extended, where a second one beside it would send requests out without what it gives them: a
 /// credential, or the way to a private upstream.
-fn extended(routes: &Routes, nearest: &Option<Arc<Route>>, ask: &Ask) -> Option<Arc<Route>> {
+fn extended(routes: &Routes, nearest: Option<&Arc<Route>>, ask: &Ask) -> Option<Arc<Route>> {
     let gives = |route: &&Arc<Route>| {
         let rule = &route.rule;
         let origin = &ask.origin;
@@ -154,8 +154,7 @@ fn extended(routes: &Routes, nearest: &Option<Arc<Route>>, ask: &Ask) -> Option<
                 || !rule.upstream_ca.is_empty())
     };
     nearest
-        .iter()
-        .find(gives)
+        .filter(gives)
         .or_else(|| routes.iter().find(gives))
         .cloned()
 }

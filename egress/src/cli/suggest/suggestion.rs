@@ -1,7 +1,7 @@
 //! What is suggested, as the text of a routes file with everything else in comments.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use http::Method;
@@ -12,9 +12,9 @@ use crate::cli::recorded::{Recorded, Seen};
 use crate::config::render;
 use crate::route::host::HostPattern;
 use crate::route::passing::{Cookies, Extensions, QueryCredentials, Redact};
-use crate::route::path::EncodedSlash;
+use crate::route::path::{EncodedSlash, PathPattern};
 use crate::route::target::Origin;
-use crate::route::{Line, Reason, Route, Routes, Rule, Tls};
+use crate::route::{Line, Route, Routes, Rule, Tls};
 
 /// What would have spared the refusals.
 #[derive(Debug, Default)]
@@ -22,11 +22,27 @@ pub(super) struct Suggestion {
     /// New routes with what is said of each, most frequent first.
     routes: Vec<(Vec<String>, Rule)>,
     /// Routes that could be extended, by line.
-    extensions: BTreeMap<Line, (Arc<Route>, Vec<(Ask, Reason, Seen)>)>,
+    extensions: BTreeMap<Line, Extension>,
     /// What no route can do, by host and code.
     others: BTreeMap<(String, String), Seen>,
     /// How many refusals the routes would let through by now.
     settled: u64,
+}
+
+/// What a route could be extended to.
+#[derive(Debug)]
+struct Extension {
+    route: Arc<Route>,
+    asks: Vec<(Ask, Seen)>,
+}
+
+/// A route that is new, unless it would tie with one that is there.
+struct NewRoute {
+    rule: Rule,
+    comment: Vec<String>,
+    /// What it is for, path by path.
+    asks: Vec<Ask>,
+    seen: Seen,
 }
 
 impl Suggestion {
@@ -53,9 +69,7 @@ impl Suggestion {
                     let (_, tunnels) = hosts.entry(origin).or_default();
                     *tunnels = Some(seen.and(*tunnels));
                 }
-                Some(Refusal::Extension(route, reason, ask)) => {
-                    all.extend(&route, ask, reason, *seen)
-                }
+                Some(Refusal::Extension(route, ask)) => all.extend(&route, ask, *seen),
                 Some(Refusal::Settled) => all.settled += seen.count,
                 Some(Refusal::Other(code)) => {
                     let key = (request.host.clone(), code);
@@ -82,23 +96,25 @@ impl Suggestion {
 
     /// The routes of one host, but for those that would tie with a route that is there: that one has to be extended.
     fn add(&mut self, host: HostGroups, routes: Option<&Routes>) {
-        for (group, comment) in host.into_routes() {
-            let (rule, ask, seen) = group;
-            match routes.and_then(|routes| tied(routes, &rule)) {
+        for new in host.into_routes() {
+            match routes.and_then(|routes| tied(routes, &new.rule)) {
                 Some(route) => {
-                    for ask in ask {
-                        self.extend(&route, ask, Reason::Method, seen);
+                    for ask in new.asks {
+                        self.extend(&route, ask, new.seen);
                     }
                 }
-                None => self.routes.push((comment, rule)),
+                None => self.routes.push((new.comment, new.rule)),
             }
         }
     }
 
-    fn extend(&mut self, route: &Arc<Route>, ask: Ask, reason: Reason, seen: Seen) {
+    fn extend(&mut self, route: &Arc<Route>, ask: Ask, seen: Seen) {
         let known = self.extensions.entry(route.line);
-        let (_, asks) = known.or_insert_with(|| (route.clone(), Vec::new()));
-        asks.push((ask, reason, seen));
+        let extension = known.or_insert_with(|| Extension {
+            route: route.clone(),
+            asks: Vec::new(),
+        });
+        extension.asks.push((ask, seen));
     }
 
     /// The text of a routes file.
@@ -111,9 +127,12 @@ impl Suggestion {
         };
         text.push_str(&render::commented(&self.routes));
         let mut lines = Vec::new();
-        for (route, asks) in self.extensions.values() {
+        for Extension { route, asks } in self.extensions.values() {
             lines.extend(["".into(), extension_head(route)]);
-            lines.extend(asks.iter().map(|ask| extension(route, ask)));
+            lines.extend(
+                asks.iter()
+                    .map(|(ask, seen)| extended(&route.rule, ask, seen)),
+            );
         }
         if !self.others.is_empty() {
             lines.extend(["".into(), "What no new route changes:".into()]);
@@ -157,26 +176,10 @@ impl HostGroups {
         requests.chain(self.tunnels.map(|seen| seen.count)).sum()
     }
 
-    #[expect(clippy::type_complexity, reason = "taken apart at once")]
-    fn into_routes(self) -> Vec<((Rule, Vec<Ask>, Seen), Vec<String>)> {
+    fn into_routes(self) -> Vec<NewRoute> {
         let origin = &self.origin;
         if let (true, Some(seen)) = (self.groups.is_empty(), self.tunnels) {
-            let terms = Terms {
-                methods: ["GET".to_owned()].into(),
-                ..Terms::default()
-            };
-            let group = Group {
-                patterns: exact("/").into_iter().collect(),
-                terms,
-                seen,
-            };
-            let comment = vec![
-                format!(
-                    "refused {seen}, with the tunnel: what was to be asked for in it is not known."
-                ),
-                "This opens it for GET / alone; then what else is refused in it has a path.".into(),
-            ];
-            return vec![((rule(origin, &group), Vec::new(), seen), comment)];
+            return vec![opened(origin, seen)];
         }
         let routes = self.groups.iter().map(|group| {
             let mut comment = format!("refused {}", group.seen);
@@ -188,12 +191,37 @@ impl HostGroups {
                 path: pattern.literal().to_owned(),
                 terms: group.terms.clone(),
             });
-            (
-                (rule(origin, group), asks.collect(), group.seen),
-                vec![comment],
-            )
+            NewRoute {
+                rule: rule(origin, group),
+                comment: vec![comment],
+                asks: asks.collect(),
+                seen: group.seen,
+            }
         });
         routes.collect()
+    }
+}
+
+/// The least that opens a tunnel, for one in which nothing was asked for yet.
+fn opened(origin: &Origin, seen: Seen) -> NewRoute {
+    let group = Group {
+        patterns: exact("/").into_iter().collect(),
+        terms: Terms {
+            methods: ["GET".to_owned()].into(),
+            ..Terms::default()
+        },
+        seen,
+    };
+    NewRoute {
+        rule: rule(origin, &group),
+        comment: vec![
+            format!(
+                "refused {seen}, with the tunnel: what was to be asked for in it is not known."
+            ),
+            "This opens it for GET / alone; then what else is refused in it has a path.".into(),
+        ],
+        asks: Vec::new(),
+        seen,
     }
 }
 
@@ -236,10 +264,16 @@ fn rule(origin: &Origin, group: &Group) -> Rule {
 
 /// A route of the file that has the rank of a new one, so that both in one file would be an error.
 fn tied(routes: &Routes, rule: &Rule) -> Option<Arc<Route>> {
-    let there = routes.iter().map(|route| (route.rule.clone(), route.line));
-    let ties = Routes::new(there.chain([(rule.clone(), Line::MAX)]).collect(), None).err()?;
-    let line = ties.first()?.first;
-    routes.iter().find(|route| route.line == line).cloned()
+    let there: Vec<&Arc<Route>> = routes
+        .iter()
+        .filter(|route| route.rule.host == rule.host)
+        .collect();
+    let rules = there.iter().map(|route| route.rule.clone());
+    // Numbers in place of lines, which routes may share.
+    let numbered = rules.chain([rule.clone()]).zip(0..);
+    let ties = Routes::new(numbered.collect(), None).err()?;
+    let first = usize::try_from(ties.first()?.first).ok()?;
+    there.get(first).copied().cloned()
 }
 
 fn extension_head(route: &Route) -> String {
@@ -253,38 +287,55 @@ fn extension_head(route: &Route) -> String {
     }
 }
 
-fn extension(route: &Route, (ask, reason, seen): &(Ask, Reason, Seen)) -> String {
-    let methods: BTreeSet<&str> = ask.terms.methods.iter().map(String::as_str).collect();
-    let known = route.rule.methods.as_deref();
-    let lacks = known.is_some_and(|known| {
-        methods
-            .iter()
-            .any(|method| known.iter().all(|k| k.as_str() != *method))
-    });
-    let methods = Vec::from_iter(methods).join(", ");
+/// What a route lacks to admit something.
+fn extended(rule: &Rule, ask: &Ask, seen: &Seen) -> String {
+    let Terms {
+        methods,
+        websocket,
+        slash,
+    } = &ask.terms;
     let mut steps = Vec::new();
-    if *reason == Reason::Path {
+    let covers =
+        |patterns: &[PathPattern]| patterns.iter().any(|pattern| pattern.matches(&ask.path));
+    if rule
+        .paths
+        .as_deref()
+        .is_some_and(|patterns| !covers(patterns))
+    {
         let pattern: Vec<_> = exact(&ask.path).into_iter().collect();
         steps.push(format!(
             "add {} to `path_allowlist`",
             render::paths(&pattern)
         ));
     }
-    if lacks || known.is_none() && *reason == Reason::Method {
+    let knows = |method: &String| {
+        let method = Method::from_bytes(method.as_bytes());
+        method.is_ok_and(|method| rule.admits_method(&method))
+    };
+    let lacking: Vec<&str> = methods
+        .iter()
+        .filter(|method| !knows(method))
+        .map(String::as_str)
+        .collect();
+    if !lacking.is_empty() {
+        let lacking = lacking.join(", ");
         steps.push(format!(
-            "add {methods} to `methods`, which goes for all its paths"
+            "add {lacking} to `methods`, which goes for all its paths"
         ));
     }
-    if ask.terms.websocket && !route.rule.websocket {
+    if *websocket && !rule.websocket {
         steps.push("set `websocket: true`".into());
     }
-    if ask.terms.slash && route.rule.encoded_slash == EncodedSlash::Refuse {
+    if *slash && rule.encoded_slash == EncodedSlash::Refuse {
         steps.push("set `encoded_slash: true`".into());
     }
-    let origin = ask.origin.authority();
+    if !rule.query.is_empty() {
+        steps.push("its `query` is asked for, too".into());
+    }
+    let methods = Vec::from_iter(methods.iter().map(String::as_str)).join(", ");
+    let (origin, path) = (ask.origin.authority(), &ask.path);
     format!(
-        "  {methods} {origin}{}, refused {seen}: {}",
-        ask.path,
+        "  {methods} {origin}{path}, refused {seen}: {}",
         steps.join("; ")
     )
 }
