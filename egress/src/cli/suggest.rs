@@ -13,6 +13,7 @@ use crate::admin::AdminAddress;
 mod group;
 mod refusal;
 mod suggestion;
+mod words;
 
 /// Print the smallest routes that would have let through what was refused
 #[derive(Debug, clap::Args)]

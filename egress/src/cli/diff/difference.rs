@@ -36,8 +36,7 @@ pub(super) fn between(old: &Routes, new: &Routes) -> Vec<Difference> {
         for origin in &site.origins {
             changes.extend(at(&site, origin, old, new));
         }
-        let has_regex = site.paths.iter().any(|path| path.is_sample(&site));
-        if changes.len() == found && has_regex {
+        if changes.len() == found && site.is_sampled {
             changes.push(Difference {
                 change: Change::Unknown,
                 at: site.name,
@@ -51,14 +50,6 @@ pub(super) fn between(old: &Routes, new: &Routes) -> Vec<Difference> {
     }
     changes.sort_by(|a, b| (a.change, &a.at, &a.paths).cmp(&(b.change, &b.at, &b.paths)));
     changes
-}
-
-impl Path {
-    /// Whether it stands for an expression: a prefix would have paths below it.
-    fn is_sample(&self, site: &Site) -> bool {
-        let below = |path: &Path| path.prefix == self.prefix && path.stands_for == StandsFor::Below;
-        !site.paths.iter().any(below)
-    }
 }
 
 /// The differences at one origin.

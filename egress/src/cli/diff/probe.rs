@@ -30,6 +30,8 @@ pub(super) struct Site {
     pub(super) methods: Vec<Method>,
     /// Queries; the first is none.
     pub(super) queries: Vec<String>,
+    /// Whether expressions tell paths apart, which are asked about by samples.
+    pub(super) is_sampled: bool,
 }
 
 /// A path that stands for others.
@@ -146,18 +148,22 @@ impl Site {
             paths: paths(&rules),
             methods: methods(&rules),
             queries: queries(&rules),
+            is_sampled: patterns(&rules).any(|pattern| matches!(pattern, PathPattern::Regex(_))),
         }
     }
+}
+
+fn patterns<'r>(rules: &[&'r Rule]) -> impl Iterator<Item = &'r PathPattern> {
+    rules
+        .iter()
+        .filter_map(|rule| rule.paths.as_ref())
+        .flatten()
 }
 
 fn paths(rules: &[&Rule]) -> Vec<Path> {
     let mut prefixes = BTreeSet::from([String::new()]);
     let mut exact = BTreeSet::new();
-    for pattern in rules
-        .iter()
-        .filter_map(|rule| rule.paths.as_ref())
-        .flatten()
-    {
+    for pattern in patterns(rules) {
         match pattern {
             PathPattern::Prefix(prefix) => {
                 _ = prefixes.insert(prefix.trim_end_matches('/').to_owned())

@@ -7,11 +7,15 @@ use regex_syntax::hir::{Class, Hir, HirKind};
 /// As many as are made of one expression.
 const MOST: usize = 32;
 
-/// A few texts that an expression covers: each of its alternatives, and each repetition as short as it may be and once more.
+/// A few paths that an expression may cover: each of its alternatives, and each repetition as short as it may be and once
+/// more; also behind a slash, for an expression that does not begin with one.
 pub(super) fn samples(source: &str) -> Vec<String> {
     let parsed = regex_syntax::parse(source);
-    let mut samples = parsed.map(|hir| of(&hir)).unwrap_or_default();
-    samples.retain(|path| path.starts_with('/'));
+    let texts = parsed.map(|hir| of(&hir)).unwrap_or_default();
+    let rooted = texts.iter().map(|text| format!("/{text}"));
+    let mut samples: Vec<String> = rooted.chain(texts.iter().cloned()).collect();
+    let is_sent = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#');
+    samples.retain(|path| path.starts_with('/') && path.bytes().all(is_sent));
     samples
 }
 
