@@ -31,6 +31,7 @@ use tokio_util::either::Either;
 use crate::config::Faults;
 use crate::credential::{Source, time_left, unix_seconds};
 use crate::proxy::{Reloaded, State};
+use crate::route::target::Scheme;
 
 /// Where the admin socket is: `unix:PATH`, or `IP:PORT` on loopback.
 #[derive(Clone, Debug)]
@@ -264,7 +265,7 @@ fn status(state: &State) -> Value {
     let counters = &state.audit.counters;
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let denials: Vec<Value> = state.audit.denials().into_iter().map(|denied| {
-        json!({ "time": rfc3339(denied.time), "method": denied.method, "host": denied.host, "path": denied.path, "code": denied.code })
+        json!({ "time": rfc3339(denied.time), "method": denied.method, "scheme": denied.scheme.map(Scheme::as_str), "host": denied.host, "path": denied.path, "code": denied.code })
     }).collect();
     let confinement: Vec<Value> = state
         .confinement

@@ -26,7 +26,7 @@ use self::entry::Entry;
 use self::journal::Journal;
 use crate::credential::{Lease, SlotName};
 use crate::outcome::{Outcome, Verdict};
-use crate::route::target::Origin;
+use crate::route::target::{Origin, Scheme};
 use crate::route::{Permit, Route};
 
 /// How many refusals are kept for `egress status`.
@@ -48,6 +48,8 @@ pub struct Denied {
     pub time: SystemTime,
     /// The method.
     pub method: String,
+    /// The scheme, where the request named one.
+    pub scheme: Option<Scheme>,
     /// `host:port`, or empty where the request named none.
     pub host: String,
     /// The path without its query.
@@ -64,6 +66,7 @@ impl Audit {
             started: Instant::now(),
             client: client.clone(),
             method: None,
+            scheme: None,
             host: String::new(),
             path: String::new(),
             query: None,
@@ -118,6 +121,7 @@ impl Audit {
             self.keep(Denied {
                 time: entry.time + entry.total,
                 method: entry.method().into(),
+                scheme: entry.scheme,
                 host: entry.host.clone(),
                 path: entry.path.clone(),
                 code: entry.code,
@@ -188,6 +192,7 @@ pub struct Record {
     started: Instant,
     client: Client,
     method: Option<Method>,
+    scheme: Option<Scheme>,
     host: String,
     path: String,
     query: Option<String>,
@@ -218,8 +223,9 @@ impl Record {
         self.path = printable(path);
     }
 
-    /// Notes the query, where it is kept.
-    pub fn asks_with(&mut self, query: Option<&str>) {
+    /// Notes the scheme, and the query where it is kept.
+    pub fn asks_by(&mut self, scheme: Scheme, query: Option<&str>) {
+        self.scheme = Some(scheme);
         if self.audit.journal().is_some_and(Journal::keeps_query) {
             self.query = query.map(printable);
         }
@@ -333,6 +339,7 @@ impl Record {
             time: SystemTime::now() - total,
             client: self.client.clone(),
             method: self.method.take(),
+            scheme: self.scheme,
             host: std::mem::take(&mut self.host),
             path: std::mem::take(&mut self.path),
             query: self.query.take(),

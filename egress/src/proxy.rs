@@ -195,7 +195,7 @@ async fn relay(
     let kind = kind?;
     let target = Target::from_request(&request, &connection.via, kind)?;
     noted.asks(target.method(), target.origin(), target.path());
-    noted.asks_with(target.query());
+    noted.asks_by(target.origin().scheme, target.query());
 
     let policy = state.policy.load_full();
     let origin = target.origin().clone();

@@ -50,6 +50,7 @@ async fn each_request_has_its_row_and_no_row_has_a_secret() {
     let [first, second, third, _] = &rows[..] else {
         panic!("{rows:?}")
     };
+    assert_eq!(first["scheme"], "https");
     assert_eq!(first["upstream"], upstream.as_str());
     assert_eq!(first["bottle"], "blue");
     assert_eq!(first["query"], Value::Null, "it is kept on demand alone");
@@ -272,6 +273,54 @@ async fn a_file_that_is_no_audit_file_or_is_written_already_keeps_the_sidecar_fr
     let missing = audit_command(&dir.path().join("none.db"), &[]).await;
     assert_eq!(missing.code, Some(3), "{missing:?}");
     assert!(missing.stderr.contains("No such file"), "{missing:?}");
+}
+
+/// From what was refused to the route that admits it, and to the difference that this makes to what was recorded.
+#[tokio::test]
+async fn a_recorded_refusal_becomes_a_route_and_the_route_changes_it_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let audit = dir.path().join("audit.db");
+    let rig = audited(&audit, |builder| builder).await;
+    rig.agent.get("https://api.test/v1/a").await.assert_served();
+    rig.agent
+        .get("https://api.test/v2/b")
+        .await
+        .assert_refused(403, "path_not_allowed");
+    let routes = rig.sidecar.routes_file().display().to_string();
+    let file = audit.display().to_string();
+    // While the sidecar runs and writes.
+    rig.sidecar.logged("/v2/b").await;
+    crate::harness::within("the row of the refusal", async {
+        while rows(&audit, &["--verdict", "denied"]).await.is_empty() {}
+    })
+    .await;
+    let beside = command::egress(["suggest", "-r", &routes, "--audit", &file]).await;
+    assert!(beside.stdout.contains("WARNING"), "{beside:?}");
+    let suggested = command::egress(["suggest", "--audit", &file]).await;
+    assert_eq!(suggested.code, Some(0), "{suggested:?}");
+    let new = dir.path().join("new.yaml");
+    std::fs::write(&new, &suggested.stdout).expect("a file");
+    let new = new.display().to_string();
+    let decided = async |path: &str| {
+        let url = format!("https://api.test{path}");
+        command::egress(["explain", "-r", &new, "GET", &url])
+            .await
+            .code
+    };
+    assert_eq!(decided("/v2/b").await, Some(0));
+    assert_eq!(decided("/v2/bb").await, Some(1));
+    let replay = command::egress(["replay", "--audit", &file, "--routes", &new]).await;
+    assert_eq!(replay.code, Some(1), "{replay:?}");
+    assert!(replay.stdout.contains("/v1/a"), "{replay:?}");
+    assert!(replay.stdout.contains("/v2/b"), "{replay:?}");
+    let same = command::egress(["replay", "--audit", &file, "--routes", &routes]).await;
+    assert_eq!(same.code, Some(0), "{same:?}");
+    let cases = command::egress(["test", "--from-audit", &file]).await;
+    let path = dir.path().join("cases.yaml");
+    std::fs::write(&path, &cases.stdout).expect("a file");
+    let path = path.display().to_string();
+    let tested = command::egress(["test", "-r", &routes, &path]).await;
+    assert_eq!(tested.code, Some(0), "{tested:?}");
 }
 
 async fn audited(audit: &Path, configure: impl FnOnce(Builder) -> Builder) -> Rig {

@@ -11,6 +11,7 @@ use super::row::Row;
 use crate::credential::SlotName;
 use crate::outcome::Verdict;
 use crate::route::Line;
+use crate::route::target::Scheme;
 
 /// A finished record. It holds no header, no body and no secret.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct Entry {
     pub client: Client,
     /// The method, where the request could be read so far.
     pub method: Option<Method>,
+    /// The scheme, where the request named one.
+    pub scheme: Option<Scheme>,
     /// `name:port`, or empty.
     pub host: String,
     /// The path without the query, printable.
@@ -71,6 +74,7 @@ impl Entry {
             client: self.client.to_string().into(),
             bottle: bottle.map(Into::into),
             method: self.method().into(),
+            scheme: self.scheme.map(|scheme| scheme.as_str().into()),
             host: self.host.as_str().into(),
             path: self.path.as_str().into(),
             query: self.query.as_deref().map(Into::into),

@@ -256,6 +256,7 @@ fn decoded<'r>(row: &'r rusqlite::Row<'_>) -> rusqlite::Result<(Row<'r>, Link)> 
         client: columns.text()?,
         bottle: columns.some_text()?,
         method: columns.text()?,
+        scheme: columns.some_text()?,
         host: columns.text()?,
         path: columns.text()?,
         query: columns.some_text()?,

@@ -17,6 +17,8 @@ pub struct Row<'r> {
     pub bottle: Option<Cow<'r, str>>,
     /// The method, or `-` where the request could not be read so far.
     pub method: Cow<'r, str>,
+    /// `http` or `https`, where the request named it.
+    pub scheme: Option<Cow<'r, str>>,
     /// `name:port`, or empty where the request named no host.
     pub host: Cow<'r, str>,
     /// The path without the query.
@@ -63,6 +65,7 @@ impl Row<'_> {
         hash.text(Some(&self.client));
         hash.text(self.bottle.as_deref());
         hash.text(Some(&self.method));
+        hash.text(self.scheme.as_deref());
         hash.text(Some(&self.host));
         hash.text(Some(&self.path));
         hash.text(self.query.as_deref());
@@ -148,12 +151,13 @@ mod tests {
             change(&mut other);
             other.link(&Link::default())
         };
-        let changes: [&dyn Fn(&mut Row<'_>); 20] = [
+        let changes: [&dyn Fn(&mut Row<'_>); 21] = [
             &|row| row.number = 8,
             &|row| row.time = 1,
             &|row| row.client = "x".into(),
             &|row| row.bottle = Some("".into()),
             &|row| row.method = "x".into(),
+            &|row| row.scheme = Some("".into()),
             &|row| (row.host, row.path) = ("a:443/".into(), "b".into()),
             &|row| row.path = "/c".into(),
             &|row| row.query = Some("".into()),

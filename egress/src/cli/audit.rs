@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use serde_json::Value;
 
 use self::table::Shape;
 use super::Failure;
@@ -198,6 +199,21 @@ fn chain(file: &Path) -> Result<Vec<(Option<i64>, PathBuf)>, Failure> {
 
 /// How often `--follow` looks. Each look opens the file anew: whoever holds it open keeps the sidecar from beginning the next.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// Hands all rows of an audit file, and of those before it, to `take` as objects.
+///
+/// # Errors
+///
+/// A runtime [`Failure`] for a file that cannot be read.
+pub(super) fn each(file: &Path, mut take: impl FnMut(Value)) -> Result<(), Failure> {
+    for (_, file) in chain(file)? {
+        Reader::open(&file)?.rows(&Filter::default(), |row| {
+            take(table::object(row));
+            Next::More
+        })?;
+    }
+    Ok(())
+}
 
 /// Prints the rows of a look, and returns the number of the last one.
 fn rows(

@@ -1,4 +1,5 @@
-//! Requests that a sidecar recorded, read from JSON lines or from a running sidecar, equal ones counted together.
+//! Requests that a sidecar recorded, read from an audit file, from JSON lines or from a running sidecar, equal ones counted
+//! together.
 //!
 //! A record holds no query. Who decides about one again says so where a query could make a difference.
 
@@ -13,7 +14,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::Failure;
+use super::{Failure, audit};
 use crate::admin;
 use crate::file::open_regular;
 use crate::route::Line;
@@ -144,7 +145,7 @@ impl Request {
     }
 }
 
-/// Reads a file of JSON lines; `-` is standard input.
+/// Reads an audit file, or one of JSON lines; `-` is standard input.
 ///
 /// # Errors
 ///
@@ -155,8 +156,32 @@ pub(super) fn read(path: &Path) -> Result<Vec<Recorded>, Failure> {
         false => {
             let name = path.display().to_string();
             let file = open_regular(path).map_err(|error| unreadable(&name, error))?;
-            read_lines(&name, BufReader::new(file))
+            let mut file = BufReader::new(file);
+            let begin = file.fill_buf().map_err(|error| unreadable(&name, error))?;
+            if begin.starts_with(DATABASE) {
+                return read_database(path);
+            }
+            read_lines(&name, file)
         }
+    }
+}
+
+/// How a file of SQLite begins (SQLite, "Database File Format", section 1.3).
+const DATABASE: &[u8] = b"SQLite format 3\0";
+
+fn read_database(path: &Path) -> Result<Vec<Recorded>, Failure> {
+    let mut all = Collection::default();
+    let mut foreign = None;
+    audit::each(path, |row| match record(&row) {
+        Ok((time, count, request)) => all.add(time, count, request),
+        Err(problem) => foreign = foreign.take().or(Some(problem)),
+    })?;
+    match foreign {
+        None => Ok(all.list),
+        Some(problem) => Err(Failure::runtime(anyhow!(
+            "{}: a row is no record: {problem}",
+            path.display()
+        ))),
     }
 }
 
@@ -293,5 +318,5 @@ fn record(value: &Value) -> Result<(OffsetDateTime, u64, Request), String> {
 
 fn unreadable(name: &str, error: io::Error) -> Failure {
     Failure::usage(anyhow!(error).context(format!("cannot read {name}")))
-        .hint("name a file of JSON lines, or `-` for standard input")
+        .hint("name an audit file, one of JSON lines, or `-` for standard input")
 }

@@ -44,7 +44,7 @@ enum Format {
 
 const EXAMPLES: &str = "\
 Examples:
-  egress replay --audit audit.jsonl --routes new.yaml
+  egress replay --audit egress.db --routes new.yaml
 
 Exit status: 0 no recorded request would be decided otherwise, 1 one would or may be, 2 usage or
 configuration, 3 runtime.";

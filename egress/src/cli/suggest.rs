@@ -44,7 +44,7 @@ pub struct Args {
 const EXAMPLES: &str = "\
 Examples:
   egress suggest -r routes.yaml --admin unix:/run/bottle/admin.sock
-  egress suggest --audit audit.jsonl --prefix > suggested.yaml
+  egress suggest --audit egress.db --prefix > suggested.yaml
 
 The agent chose what it asked for: read each route before you keep it.
 Exit status: 0 there is something to suggest, 1 there is nothing, 2 usage or configuration,

@@ -53,7 +53,7 @@ const EXAMPLES: &str = "\
 Examples:
   egress test -r routes.yaml cases.yaml
   egress test -r routes.yaml cases.yaml --format junit > report.xml
-  egress test --from-audit audit.jsonl > cases.yaml
+  egress test --from-audit egress.db > cases.yaml
 
 A case: {url: https://api.github.com/user, verdict: allow, slot: EGRESS_TOKEN_0}
 Exit status: 0 every case is as expected, 1 one is not, 2 usage or configuration, 3 runtime.";

@@ -20,12 +20,13 @@ pub(super) enum Shape {
 }
 
 /// The names of the values in the order of [`values`].
-const NAMES: [&str; 20] = [
+const NAMES: [&str; 21] = [
     "number",
     "time",
     "client",
     "bottle",
     "method",
+    "scheme",
     "host",
     "path",
     "query",
@@ -61,11 +62,7 @@ impl Shape {
     pub(super) fn row(self, out: &mut impl Write, row: &Row<'_>) -> io::Result<()> {
         match self {
             Self::Table => line(out, row),
-            Self::Json => {
-                let named = NAMES.iter().map(|name| (*name).to_owned()).zip(values(row));
-                let object: serde_json::Map<String, Value> = named.collect();
-                writeln!(out, "{}", Value::Object(object))
-            }
+            Self::Json => writeln!(out, "{}", object(row)),
             Self::Csv => {
                 let fields = values(row).map(|value| match value {
                     Value::Null => String::new(),
@@ -105,13 +102,20 @@ fn line(out: &mut impl Write, row: &Row<'_>) -> io::Result<()> {
     writeln!(out)
 }
 
-fn values(row: &Row<'_>) -> [Value; 20] {
+/// A row as an object.
+pub(in super::super) fn object(row: &Row<'_>) -> Value {
+    let named = NAMES.iter().map(|name| (*name).to_owned());
+    Value::Object(named.zip(values(row)).collect())
+}
+
+fn values(row: &Row<'_>) -> [Value; 21] {
     [
         json!(row.number),
         json!(precise(row.time)),
         json!(row.client),
         json!(row.bottle),
         json!(row.method),
+        json!(row.scheme),
         json!(row.host),
         json!(row.path),
         json!(row.query),
