@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use super::exposition::{Exposition, Kind};
 use crate::audit::Counters;
+use crate::audit::journal::Journal;
 use crate::credential::unix_seconds;
 use crate::outcome::{Outcome, Verdict};
 use crate::policy::Policy;
@@ -23,6 +24,7 @@ pub(super) fn metrics(state: &State) -> String {
     connections(&mut to, state, counters);
     reloads(&mut to, state, counters);
     slots(&mut to, &policy);
+    audit(&mut to, state);
     let version = env!("CARGO_PKG_VERSION");
     to.family(Kind::Gauge, "egress_build_info", "Which sidecar it is.")
         .sample(&[("version", version)], 1);
@@ -193,6 +195,29 @@ fn reloads(to: &mut Exposition, state: &State, counters: &Counters) {
             0 => unix_seconds(state.started),
             seconds => seconds,
         },
+    );
+}
+
+/// All of it is 0 where there is no audit file.
+fn audit(to: &mut Exposition, state: &State) {
+    let journal = state.audit.journal();
+    to.single(
+        Kind::Gauge,
+        "egress_audit_rows_waiting",
+        "Rows that are not in the audit file yet.",
+        journal.map_or(0, Journal::waiting) as u64,
+    );
+    to.single(
+        Kind::Gauge,
+        "egress_audit_failing",
+        "Whether the last try to write the audit file failed.",
+        u8::from(journal.is_some_and(Journal::is_failing)),
+    );
+    to.single(
+        Kind::Counter,
+        "egress_audit_rows_lost_total",
+        "Rows that found no room while the audit file could not be written.",
+        journal.map_or(0, Journal::lost),
     );
 }
 
