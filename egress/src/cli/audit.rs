@@ -37,9 +37,7 @@ Examples:
   egress audit egress.db --verdict denied --since 10m
   egress audit egress.db --host api.github.com --json | jq -r .path
   egress audit egress.db --follow
-  egress audit verify egress.db
-
-Exit status of verify: 0 nothing was changed, 1 something was.";
+  egress audit verify egress.db";
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
@@ -88,6 +86,7 @@ struct QueryArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = VERIFY_EXAMPLES)]
 struct VerifyArgs {
     /// The audit file. The files before it, as they were moved away, are part of the same chain and are verified with it
     #[arg(value_name = "FILE")]
@@ -97,6 +96,13 @@ struct VerifyArgs {
     #[arg(long, value_name = "LINK", value_parser = link)]
     has: Option<Link>,
 }
+
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  egress audit verify egress.db
+  egress audit verify egress.db --has \"$(cat noted)\"
+
+Exit status: 0 nothing was changed, 1 something was.";
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum VerdictArg {

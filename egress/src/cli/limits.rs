@@ -200,7 +200,7 @@ fn decoding(text: &str) -> Result<Size, InvalidSize> {
 /// Why a text is no size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum InvalidSize {
-    #[error("write a number of bytes, or one with KiB or MiB, as in 64KiB")]
+    #[error("write a number of bytes, or one with KiB, MiB or GiB, as in 64KiB")]
     Form,
     #[error("a head is between 4KiB and 1MiB")]
     Range,
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn what_is_no_size_is_refused() {
-        for text in ["", "KiB", "64K", "64kib", "1GiB", "-1"] {
+        for text in ["", "KiB", "64K", "64kib", "1TiB", "-1"] {
             assert_eq!(text.parse::<Size>(), Err(InvalidSize::Form), "{text:?}");
         }
         for text in ["0", "4095", "2MiB"] {
