@@ -161,14 +161,20 @@ async fn answer(
                 "a slot has no usable value\n".into(),
             ),
         },
-        (&Method::GET, "/readyz") => match state.policy.load().unusable(SystemTime::now()) {
-            unusable if unusable.is_empty() => (StatusCode::OK, TEXT, "ready\n".into()),
-            unusable => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                TEXT,
-                unusable.join("\n") + "\n",
-            ),
-        },
+        (&Method::GET, "/readyz") => {
+            let mut unusable = state.policy.load().unusable(SystemTime::now());
+            if state.audit.refuses() {
+                unusable.push("the audit file cannot be written".into());
+            }
+            match unusable.is_empty() {
+                true => (StatusCode::OK, TEXT, "ready\n".into()),
+                false => (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    TEXT,
+                    unusable.join("\n") + "\n",
+                ),
+            }
+        }
         (&Method::GET, "/metrics") => (
             StatusCode::OK,
             exposition::MEDIA_TYPE,

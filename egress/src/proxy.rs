@@ -179,9 +179,6 @@ async fn relay(
     if state.epoch.borrow().stopping {
         return Err(Reject::new(Cause::Stopping));
     }
-    if state.audit.refuses() {
-        return Err(Reject::new(Cause::Audit));
-    }
     if connection.is_forfeited() {
         return Err(Reject::new(Cause::Forfeited));
     }
@@ -196,6 +193,9 @@ async fn relay(
     let target = Target::from_request(&request, &connection.via, kind)?;
     noted.asks(target.method(), target.origin(), target.path());
     noted.asks_by(target.origin().scheme, target.query());
+    if state.audit.refuses() {
+        return Err(Reject::new(Cause::Audit).at(target.origin()));
+    }
 
     let policy = state.policy.load_full();
     let origin = target.origin().clone();

@@ -7,7 +7,7 @@ use http::Request;
 use rusqlite::Connection;
 use serde_json::Value;
 
-use crate::harness::agent::send_http1;
+use crate::harness::agent::{exchange, send_http1};
 use crate::harness::command::{self, Done};
 use crate::harness::pki::Pki;
 use crate::harness::rig::{REAL, Rig, file};
@@ -176,6 +176,8 @@ async fn while_the_file_cannot_be_written_requests_are_refused_where_that_is_dem
         held.execute_batch("BEGIN IMMEDIATE").expect("a lock");
         send_http1(&mut kept, get("/held")).await.assert_served();
         rig.sidecar.logged("the audit file cannot be written").await;
+        let ready = admin(&rig, "/readyz").await;
+        assert_eq!(ready.starts_with("HTTP/1.1 200"), !demanded, "{ready}");
         let meanwhile = send_http1(&mut kept, get("/meanwhile")).await;
         match demanded {
             true => meanwhile.assert_refused(503, "audit_unavailable"),
@@ -273,6 +275,77 @@ async fn a_file_that_is_no_audit_file_or_is_written_already_keeps_the_sidecar_fr
     let missing = audit_command(&dir.path().join("none.db"), &[]).await;
     assert_eq!(missing.code, Some(3), "{missing:?}");
     assert!(missing.stderr.contains("No such file"), "{missing:?}");
+}
+
+#[tokio::test]
+async fn rows_that_wait_at_the_end_are_told_and_a_file_that_was_taken_away_is_begun_anew() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let audit = dir.path().join("audit.db");
+    let rig = audited(&audit, |builder| builder).await;
+    rig.agent
+        .get("https://plain.test/one")
+        .await
+        .assert_served();
+    // Until its row is there: what waits is written into the next file.
+    crate::harness::within("a row", async {
+        while rows(&audit, &[]).await.is_empty() {}
+    })
+    .await;
+    for name in ["audit.db", "audit.db-wal", "audit.db-shm"] {
+        std::fs::remove_file(dir.path().join(name)).expect("a file");
+    }
+    rig.agent
+        .get("https://plain.test/two")
+        .await
+        .assert_served();
+    rig.sidecar.logged("the audit file was taken away").await;
+    crate::harness::within("a row", async {
+        while rows(&audit, &[]).await.is_empty() {}
+    })
+    .await;
+    let found = rows(&audit, &[]).await;
+    assert_eq!(
+        found.first().map(told).as_deref(),
+        Some("GET plain.test:443 /two allowed ok 200 null")
+    );
+    let held = Connection::open(&audit).expect("a database");
+    held.execute_batch("BEGIN IMMEDIATE").expect("a lock");
+    rig.agent
+        .get("https://plain.test/three")
+        .await
+        .assert_served();
+    let (_, log) = rig.sidecar.terminate().await;
+    assert!(log.contains("rows are missing in it"), "{log}");
+}
+
+#[tokio::test]
+async fn a_copy_in_a_directory_that_cannot_be_written_is_read_and_no_row_moves_a_cursor() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let audit = dir.path().join("audit.db");
+    let rig = audited(&audit, |builder| builder).await;
+    rig.agent
+        .get("https://plain.test/one")
+        .await
+        .assert_served();
+    rig.sidecar.terminate().await;
+    let script = "mount --bind \"$1\" \"$1\" && mount -o remount,bind,ro \"$1\" && exec \"$2\" audit \"$1/audit.db\"";
+    let read = command::finish(
+        tokio::process::Command::new("unshare")
+            .args(["--mount", "/bin/sh", "-c", script, "sh"])
+            .arg(dir.path())
+            .arg(crate::harness::sidecar::EGRESS),
+    )
+    .await;
+    assert_eq!(read.code, Some(0), "{read:?}");
+    assert!(read.stdout.contains("/one"), "{read:?}");
+    change_with(
+        &audit,
+        "UPDATE requests SET path = char(27) || '[31m' || char(10)",
+    );
+    let table = audit_command(&audit, &[]).await;
+    let is_plain = |c: char| c == '\n' || !c.is_control();
+    assert!(table.stdout.chars().all(is_plain), "{table:?}");
+    assert_eq!(table.stdout.lines().count(), 3, "{table:?}");
 }
 
 /// From what was refused to the route that admits it, and to the difference that this makes to what was recorded.
@@ -374,6 +447,14 @@ fn told(row: &Value) -> String {
     ]
     .map(value)
     .join(" ")
+}
+
+/// The answer of the admin socket.
+async fn admin(rig: &Rig, path: &str) -> String {
+    let stream = tokio::net::UnixStream::connect(rig.sidecar.admin_socket()).await;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let answer = exchange(&mut stream.expect("a socket"), request.as_bytes()).await;
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 /// What somebody with access to the file may do to it.

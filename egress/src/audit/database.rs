@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use rustix::fs::{FlockOperation, flock};
 
+use super::reader::beside;
 use super::row::{Link, Row};
 use crate::credential::Salt;
 
@@ -20,7 +21,7 @@ use crate::credential::Salt;
 pub struct Writer {
     // Closed in this order: with the last descriptor of a file, a process loses all its POSIX locks of it.
     connection: Connection,
-    _turn: File,
+    turn: File,
     path: PathBuf,
     limits: Limits,
     salt: Salt,
@@ -98,7 +99,22 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the operator can do about it.
+    /// What who reads it can do about it.
+    pub fn reading_hint(&self) -> &'static str {
+        match self {
+            Self::Foreign(_) | Self::File { .. } => {
+                "name a file that `egress serve --audit` has made, as a user who may read it"
+            }
+            Self::Database { source, .. }
+                if source.sqlite_error_code() == Some(rusqlite::ErrorCode::CannotOpen) =>
+            {
+                "name a file; beside one that is written, its -wal and -shm have to be there and be readable"
+            }
+            other => other.hint(),
+        }
+    }
+
+    /// What who writes it can do about it.
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Taken(_) => "give each sidecar an audit file of its own",
@@ -111,6 +127,9 @@ impl Error {
                 "its directory has to be there, and be writable for the sidecar's user"
             }
             Self::Database { source, .. } => match source.sqlite_error_code() {
+                Some(rusqlite::ErrorCode::DatabaseBusy) => {
+                    "another program holds it locked: `fuser FILE` says which; try again once it lets go"
+                }
                 Some(rusqlite::ErrorCode::DiskFull) => "make room on its disk",
                 Some(rusqlite::ErrorCode::DatabaseCorrupt) => {
                     "it is damaged: move it away to begin a new one; `sqlite3 FILE .recover` reads what is left"
@@ -164,6 +183,7 @@ impl Writer {
     ///
     /// [`Error::Meddled`] where the file does not end as this process left it; else the library's, and the next try may do.
     pub fn append<'r>(&mut self, rows: impl Iterator<Item = Row<'r>>) -> Result<(), Error> {
+        self.stay_in_place()?;
         let before = self.last;
         let appended = insert(&mut self.connection, before, rows);
         match appended {
@@ -230,7 +250,7 @@ impl Writer {
         let (salt, last, first) = read.map_err(fail)?;
         Ok(Self {
             connection,
-            _turn: turn,
+            turn,
             path: path.to_owned(),
             limits,
             salt,
@@ -239,12 +259,38 @@ impl Writer {
         })
     }
 
+    /// Begins another file where this one was taken away: what is written into one without a name is lost. The chain goes on
+    /// in it, and tells that there was one before.
+    fn stay_in_place(&mut self) -> Result<(), Error> {
+        use std::os::unix::fs::MetadataExt as _;
+        let of = |source| Error::File {
+            path: self.path.clone(),
+            source,
+        };
+        let own = self.turn.metadata().map_err(of)?;
+        let is_there = fs::metadata(&self.path)
+            .is_ok_and(|named| (named.dev(), named.ino()) == (own.dev(), own.ino()));
+        if !is_there {
+            let after = Some((self.salt, self.last));
+            let (path, limits) = (self.path.clone(), self.limits);
+            *self = Self::begin(&path, limits, after)?;
+            let row = self.last.number;
+            tracing::error!(
+                row,
+                "the audit file was taken away: another one begins after this row"
+            );
+        }
+        Ok(())
+    }
+
     fn is_due(&self, now: SystemTime) -> Result<bool, Error> {
         let of = |source| Error::File {
             path: self.path.clone(),
             source,
         };
-        let size = fs::metadata(&self.path).map_err(of)?.len();
+        // What is written waits beside the file until SQLite takes it over.
+        let waiting = fs::metadata(beside(&self.path)).map_or(0, |file| file.len());
+        let size = fs::metadata(&self.path).map_err(of)?.len() + waiting;
         let age = now.duration_since(self.begun).unwrap_or_default();
         Ok(size >= self.limits.size || age >= self.limits.age)
     }

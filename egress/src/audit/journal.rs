@@ -135,15 +135,18 @@ impl Journal {
         self.shared.is_failing.load(Ordering::Relaxed)
     }
 
-    /// Has all that was put in so far written, and the file closed, but waits for no longer than `patience`.
-    pub fn close(&self, patience: Duration) {
+    /// Has all that was put in so far written, and the file closed, but waits for no longer than `patience`. How many entries were
+    /// not written.
+    pub fn close(&self, patience: Duration) -> usize {
         let mut waiting = self.shared.lock();
         waiting.is_ending = true;
         self.shared.came.notify_one();
-        _ = self
+        (waiting, _) = self
             .shared
             .written
-            .wait_timeout_while(waiting, patience, |waiting| !waiting.has_ended);
+            .wait_timeout_while(waiting, patience, |waiting| !waiting.has_ended)
+            .unwrap_or_else(PoisonError::into_inner);
+        waiting.entries.len() + waiting.under_way
     }
 }
 

@@ -1,6 +1,8 @@
 //! Reading the audit file: rows by what is asked for, and whether the chain is whole.
 
 use std::borrow::Cow;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -65,6 +67,9 @@ pub enum Unproven {
     /// A row is not as it was written.
     #[error("row {0} was changed, or one before it was taken out or put in")]
     Changed(i64),
+    /// What the chain begins with is gone.
+    #[error("the beginning of the chain was taken out")]
+    Beginning,
     /// The file cannot be read.
     #[error(transparent)]
     File(#[from] Error),
@@ -83,14 +88,24 @@ impl Reader {
             let path = path.to_owned();
             return Err(Error::File { path, source });
         }
-        let open = || -> rusqlite::Result<Connection> {
-            let connection = Connection::open_with_flags(path, flags)?;
+        let open = |name: &OsStr, flags| -> rusqlite::Result<Connection> {
+            let connection = Connection::open_with_flags(name, flags)?;
             connection.busy_timeout(PATIENCE)?;
             connection.pragma_update(None, "trusted_schema", "OFF")?;
             Ok(connection)
         };
-        let connection = open().map_err(|source| failed(path, source))?;
-        if recognise(&connection, path)? {
+        let shared = open(path.as_os_str(), flags).map_err(|source| failed(path, source));
+        let shared = shared.and_then(|shared| Ok((recognise(&shared, path)?, shared)));
+        let (is_empty, connection) = match shared {
+            // What is in a directory that cannot be written, and has nothing waiting beside it, is as it is.
+            Err(Error::Database { .. }) if !beside(path).exists() => {
+                let flags = flags | OpenFlags::SQLITE_OPEN_URI;
+                let fixed = open(&immutable(path), flags).map_err(|source| failed(path, source))?;
+                (recognise(&fixed, path)?, fixed)
+            }
+            shared => shared?,
+        };
+        if is_empty {
             return Err(Error::Foreign(path.to_owned()));
         }
         Ok(Self {
@@ -154,7 +169,14 @@ impl Reader {
     /// [`Unproven`], with the first row that is not as it was written.
     pub fn verify(&self, link: Option<Link>) -> Result<Verified, Unproven> {
         let fail = |source| Unproven::File(failed(&self.path, source));
-        let (_, before) = start(&self.connection).map_err(fail)?;
+        let (_, before) = match start(&self.connection) {
+            // It is written in one step with the tables.
+            Err(rusqlite::Error::QueryReturnedNoRows) => return Err(Unproven::Beginning),
+            Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::Unknown) => {
+                return Err(Unproven::Beginning);
+            }
+            read => read.map_err(fail)?,
+        };
         let mut last = before;
         let mut has = link.is_none_or(|link| link == before.link);
         let query = format!("SELECT {COLUMNS} FROM requests ORDER BY number");
@@ -191,6 +213,28 @@ pub enum Next {
     Enough,
 }
 
+/// Where rows wait until SQLite takes them over.
+pub(super) fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    name.into()
+}
+
+/// The file as one that nobody changes (SQLite, "Uniform Resource Identifiers").
+fn immutable(path: &Path) -> OsString {
+    let mut uri = OsString::from("file:");
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => {
+                uri.push(OsStr::from_bytes(&[*byte]));
+            }
+            other => uri.push(format!("%{other:02x}")),
+        }
+    }
+    uri.push("?immutable=1");
+    uri
+}
+
 /// How long a lock of the writer is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -199,7 +243,7 @@ impl Filter {
     fn conditions(&self) -> (String, Vec<Box<dyn ToSql>>) {
         let mut all: Vec<&str> = Vec::new();
         let mut values: Vec<Box<dyn ToSql>> = Vec::new();
-        if let Some(host) = &self.host {
+        if let Some(host) = self.host.as_ref().map(|host| host.to_ascii_lowercase()) {
             match host.contains(':') {
                 true => {
                     all.push("host = ?");

@@ -13,10 +13,10 @@ use anyhow::{Context as _, anyhow};
 use serde_json::Value;
 
 use self::table::Shape;
-use super::Failure;
-use crate::audit::database::earlier_files;
+use super::{Failure, print};
+use crate::audit::database::{self, earlier_files};
 use crate::audit::reader::{Filter, Next, Reader, Unproven, Verified};
-use crate::audit::row::Link;
+use crate::audit::row::{Link, Row};
 
 /// Arguments of `egress audit`.
 #[derive(Debug, clap::Args)]
@@ -147,16 +147,26 @@ fn query(file: &Path, args: &QueryArgs) -> Result<ExitCode, Failure> {
         latest: (args.latest > 0).then_some(args.latest),
     };
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let mut printed = shape.head(&mut out);
+    let mut printed = Ok(());
+    let mut is_begun = false;
     loop {
         let mut last = None;
         for (file, filter) in portions(file, &filter)? {
+            if !is_begun {
+                // Not before there is something to read.
+                Reader::open(&file).map_err(unreadable)?;
+                printed = shape.head(&mut out);
+                is_begun = true;
+            }
             last = rows(&file, &filter, shape, &mut out, &mut printed)?.or(last);
         }
         match printed {
             // Whoever reads has had enough.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
-            Err(error) => return Err(Failure::runtime(error)),
+            Err(error) => {
+                let error = anyhow!(error).context("cannot write to stdout");
+                return Err(Failure::runtime(error));
+            }
             Ok(()) if !args.follow => break,
             Ok(()) => {}
         }
@@ -181,7 +191,9 @@ fn portions(file: &Path, filter: &Filter) -> Result<Vec<(PathBuf, Filter)>, Fail
             ..filter.clone()
         };
         if let Some(missing) = &mut missing {
-            let found = Reader::open(&file)?.count(filter)?;
+            let found = Reader::open(&file)
+                .and_then(|reader| reader.count(filter))
+                .map_err(unreadable)?;
             *missing = missing.saturating_sub(found);
         }
         portions.push((file, of_file));
@@ -213,10 +225,12 @@ const LOOK: Duration = Duration::from_millis(200);
 /// A runtime [`Failure`] for a file that cannot be read.
 pub(super) fn each(file: &Path, mut take: impl FnMut(Value)) -> Result<(), Failure> {
     for (_, file) in chain(file)? {
-        Reader::open(&file)?.rows(&Filter::default(), |row| {
+        let reader = Reader::open(&file).map_err(unreadable)?;
+        let take = |row: &Row<'_>| {
             take(table::object(row));
             Next::More
-        })?;
+        };
+        reader.rows(&Filter::default(), take).map_err(unreadable)?;
     }
     Ok(())
 }
@@ -229,16 +243,17 @@ fn rows(
     out: &mut impl Write,
     printed: &mut io::Result<()>,
 ) -> Result<Option<i64>, Failure> {
-    let reader = Reader::open(file)?;
+    let reader = Reader::open(file).map_err(unreadable)?;
     let mut last = None;
-    reader.rows(filter, |row| {
+    let take = |row: &Row<'_>| {
         last = Some(row.number);
         *printed = shape.row(out, row);
         match printed {
             Ok(()) => Next::More,
             Err(_) => Next::Enough,
         }
-    })?;
+    };
+    reader.rows(filter, take).map_err(unreadable)?;
     if printed.is_ok() {
         *printed = out.flush();
     }
@@ -251,9 +266,10 @@ fn verify(args: &VerifyArgs) -> Result<ExitCode, Failure> {
     let mut first = 0;
     let mut has = args.has.is_none();
     for (_, file) in chain(&args.file)? {
-        let verified = match Reader::open(&file)?.verify(args.has) {
+        let reader = Reader::open(&file).map_err(unreadable)?;
+        let verified = match reader.verify(args.has) {
             Ok(verified) => verified,
-            Err(Unproven::File(error)) => return Err(error.into()),
+            Err(Unproven::File(error)) => return Err(unreadable(error)),
             Err(broken) => return broken_chain(&file, &broken.to_string()),
         };
         match before {
@@ -278,16 +294,22 @@ fn verify(args: &VerifyArgs) -> Result<ExitCode, Failure> {
         );
     }
     let rows = last.number + 1 - first;
-    println!(
-        "ok: {rows} rows, up to number {}\nlink: {}",
+    print(&format!(
+        "ok: {rows} rows, up to number {}\nlink: {}\n",
         last.number,
         last.link.hex()
-    );
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 
+/// A file that cannot be read, with what its reader can do.
+fn unreadable(error: database::Error) -> Failure {
+    let hint = error.reading_hint();
+    Failure::runtime(error).hint(hint)
+}
+
 fn broken_chain(file: &Path, problem: &str) -> Result<ExitCode, Failure> {
-    println!("BROKEN: {}: {problem}", file.display());
+    print(&format!("BROKEN: {}: {problem}\n", file.display()))?;
     Ok(ExitCode::FAILURE)
 }
 

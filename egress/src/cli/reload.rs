@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use http::{Method, StatusCode};
 
-use super::Failure;
+use super::{Failure, print};
 use crate::admin::{self, AdminAddress};
 
 /// Arguments of `egress reload`.
@@ -23,11 +23,11 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let (status, body) = admin::ask(&args.admin, Method::POST, "/reload")?;
     match status {
         StatusCode::OK => {
-            print!("{body}");
+            print(&body)?;
             Ok(ExitCode::SUCCESS)
         }
         StatusCode::SERVICE_UNAVAILABLE => {
-            print!("{body}");
+            print(&body)?;
             eprintln!(
                 "error: the routes are in force, but a slot has no usable value, and nothing is sent with it\n\
                  hint: give it one again, or take its routes out"

@@ -23,7 +23,7 @@ use crate::route::{Reason, Routes};
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Recorded requests, one JSON object a line; `-` is stdin
+    /// Recorded requests: an audit file, or one JSON object a line; `-` is stdin
     #[arg(long, value_name = "FILE")]
     audit: PathBuf,
     /// The new routes file

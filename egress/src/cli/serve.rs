@@ -129,7 +129,13 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     // Exchanges that outlived the drain deadline do not keep the process.
     runtime.shutdown_background();
     if let Some(journal) = ended.journal() {
-        journal.close(LAST_ENTRIES);
+        let rows = journal.close(LAST_ENTRIES);
+        if rows > 0 {
+            tracing::error!(
+                rows,
+                "the audit file could not be written before the end: rows are missing in it"
+            );
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use http::Method;
 use serde_json::Value;
 
-use super::Failure;
+use super::{Failure, print};
 use crate::admin::{self, AdminAddress};
 
 /// Arguments of `egress status`.
@@ -27,9 +27,9 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let (body, status) = ask(&args.admin)?;
     if args.json {
-        println!("{body}");
+        print(&format!("{body}\n"))?;
     } else {
-        print!("{}", text(&status));
+        print(&text(&status))?;
     }
     let healthy = status
         .get("healthy")

@@ -23,7 +23,7 @@ pub struct Args {
     /// to be extended, in place of a second route beside it
     #[arg(short, long, value_name = "FILE")]
     routes: Option<PathBuf>,
-    /// Recorded requests, one JSON object a line; `-` is stdin
+    /// Recorded requests: an audit file, or one JSON object a line; `-` is stdin
     #[arg(long, value_name = "FILE", group = "source")]
     audit: Option<PathBuf>,
     /// A running sidecar's admin socket, for its latest refusals: unix:PATH or IP:PORT

@@ -37,6 +37,9 @@ pub fn open(
     }
     let origin = authority(&request)?;
     record.asks(&Method::CONNECT, &origin, "");
+    if connection.state.audit.refuses() {
+        return Err(Reject::new(Cause::Audit).at(&origin));
+    }
     let tls = connection
         .state
         .policy

@@ -1,5 +1,6 @@
 //! Rows as they are printed: a table for people, JSON and CSV for programs.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -83,12 +84,12 @@ fn line(out: &mut impl Write, row: &Row<'_>) -> io::Result<()> {
         moment(row.time),
         row.verdict,
         row.status,
-        row.method,
-        row.host,
-        row.path
+        plain(&row.method),
+        plain(&row.host),
+        plain(&row.path)
     )?;
     if let Some(query) = &row.query {
-        write!(out, "?{query}")?;
+        write!(out, "?{}", plain(query))?;
     }
     if row.code != "ok" {
         write!(out, "  {}", row.code)?;
@@ -97,9 +98,17 @@ fn line(out: &mut impl Write, row: &Row<'_>) -> io::Result<()> {
         write!(out, "  with {slot}")?;
     }
     if let Some(detail) = &row.detail {
-        write!(out, "  ({detail})")?;
+        write!(out, "  ({})", plain(detail))?;
     }
     writeln!(out)
+}
+
+/// A text without what moves a terminal's cursor. The sidecar writes none; somebody else may have.
+fn plain(text: &str) -> Cow<'_, str> {
+    match text.contains(char::is_control) {
+        true => text.escape_debug().to_string().into(),
+        false => text.into(),
+    }
 }
 
 /// A row as an object.
