@@ -247,13 +247,8 @@ pub fn log_reload(result: &Result<Reloaded, Faults>) {
 }
 
 fn is_healthy(state: &State) -> bool {
-    let now = SystemTime::now();
-    state
-        .policy
-        .load()
-        .slots
-        .iter()
-        .all(|slot| slot.lease(now).is_ok())
+    let policy = state.policy.load();
+    policy.unusable(SystemTime::now()).is_empty()
 }
 
 fn status(state: &State) -> Value {

@@ -318,6 +318,15 @@ fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Refuses standard input for two files at once, with `problem` as the error.
+fn one_is_a_file(one: &Path, other: &Path, problem: &'static str) -> Result<(), Failure> {
+    let stdin = Path::new("-");
+    if one == stdin && other == stdin {
+        return Err(Failure::usage(anyhow::anyhow!(problem)).hint("name a file for one of them"));
+    }
+    Ok(())
+}
+
 /// Where the bottle's CA is: as named, else `$XDG_STATE_HOME/egress/ca`, else `~/.local/state/egress/ca`. Where none of
 /// these can be told, a key is not written to wherever the command happens to be run.
 fn ca_dir(named: Option<&PathBuf>) -> Result<PathBuf, Failure> {

@@ -27,6 +27,14 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// The directory that a file is named in: a bare name's is the working one.
+pub fn directory_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
+        _ => Path::new("."),
+    }
+}
+
 fn check(kind: FileType) -> io::Result<()> {
     if kind.is_file() {
         Ok(())

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What became of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
     /// A route admitted it, and the upstream answered.
     Allowed,
@@ -23,7 +23,14 @@ impl Verdict {
     /// All there are.
     pub const ALL: [Self; 3] = [Self::Allowed, Self::Denied, Self::Failed];
 
-    /// Its name in the log and the metrics.
+    /// The one of a name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|verdict| verdict.as_str() == name)
+    }
+
+    /// Its name in the log, the audit file and the metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Allowed => "allowed",

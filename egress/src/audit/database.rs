@@ -15,6 +15,7 @@ use rustix::fs::{FlockOperation, flock};
 use super::reader::beside;
 use super::row::{Link, Row};
 use crate::credential::Salt;
+use crate::file::directory_of;
 
 /// Who writes the file, until it is dropped.
 #[derive(Debug)]
@@ -192,7 +193,7 @@ impl Writer {
                 Ok(())
             }
             Ok(None) => Err(Error::Meddled(self.path.clone())),
-            Err(source) => Err(self.error(source)),
+            Err(source) => Err(failed(&self.path, source)),
         }
     }
 
@@ -216,11 +217,6 @@ impl Writer {
             Ok(mode) if mode == "delete" => self.next_file(now).map(|()| Rotated::Begun),
             _ => Ok(Rotated::Held),
         }
-    }
-
-    /// The end of the chain.
-    pub fn last(&self) -> Last {
-        self.last
     }
 
     /// What fingerprints of credentials are made with.
@@ -263,10 +259,7 @@ impl Writer {
     /// in it, and tells that there was one before.
     fn stay_in_place(&mut self) -> Result<(), Error> {
         use std::os::unix::fs::MetadataExt as _;
-        let of = |source| Error::File {
-            path: self.path.clone(),
-            source,
-        };
+        let of = |source| not_to_be_had(&self.path, source);
         let own = self.turn.metadata().map_err(of)?;
         let is_there = fs::metadata(&self.path)
             .is_ok_and(|named| (named.dev(), named.ino()) == (own.dev(), own.ino()));
@@ -284,10 +277,7 @@ impl Writer {
     }
 
     fn is_due(&self, now: SystemTime) -> Result<bool, Error> {
-        let of = |source| Error::File {
-            path: self.path.clone(),
-            source,
-        };
+        let of = |source| not_to_be_had(&self.path, source);
         // What is written waits beside the file until SQLite takes it over.
         let waiting = fs::metadata(beside(&self.path)).map_or(0, |file| file.len());
         let size = fs::metadata(&self.path).map_err(of)?.len() + waiting;
@@ -298,10 +288,7 @@ impl Writer {
     /// Moves the file away under the number of its last row, and begins another one of its name.
     fn next_file(&mut self, now: SystemTime) -> Result<(), Error> {
         let path = self.path.clone();
-        let of = |source| Error::File {
-            path: path.clone(),
-            source,
-        };
+        let of = |source| not_to_be_had(&path, source);
         let earlier = earlier_name(&self.path, self.last.number);
         fs::rename(&self.path, &earlier).map_err(of)?;
         let after = Some((self.salt, self.last));
@@ -322,10 +309,6 @@ impl Writer {
         }
         Ok(())
     }
-
-    fn error(&self, source: rusqlite::Error) -> Error {
-        failed(&self.path, source)
-    }
 }
 
 /// How long a lock of another connection is waited for.
@@ -334,10 +317,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Makes the file for its owner alone, and takes the lock that each writer holds as long as it lives.
 fn take_turn(path: &Path) -> Result<File, Error> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    let of = |source| Error::File {
-        path: path.to_owned(),
-        source,
-    };
+    let of = |source| not_to_be_had(path, source);
     let mut options = File::options();
     options.read(true).write(true).create(true).mode(0o600);
     let file = options.open(path).map_err(of)?;
@@ -374,10 +354,8 @@ pub(super) fn recognise(connection: &Connection, path: &Path) -> Result<bool, Er
 
 fn new_salt(path: &Path) -> Result<Salt, Error> {
     let mut salt = Salt([0; 32]);
-    aws_lc_rs::rand::fill(&mut salt.0).map_err(|_| Error::File {
-        path: path.to_owned(),
-        source: io::Error::other("no random numbers"),
-    })?;
+    aws_lc_rs::rand::fill(&mut salt.0)
+        .map_err(|_| not_to_be_had(path, io::Error::other("no random numbers")))?;
     Ok(salt)
 }
 
@@ -514,12 +492,8 @@ fn earlier_name(path: &Path, number: i64) -> PathBuf {
 
 /// The earlier files of a name, with the number of the last row of each.
 pub fn earlier_files(path: &Path) -> io::Result<Vec<(i64, PathBuf)>> {
-    let directory = match path.parent() {
-        Some(directory) if !directory.as_os_str().is_empty() => directory,
-        _ => Path::new("."),
-    };
     let mut files = Vec::new();
-    for entry in fs::read_dir(directory)? {
+    for entry in fs::read_dir(directory_of(path))? {
         let file = entry?.path();
         let stem = match path.extension() {
             Some(extension) if file.extension() == Some(extension) => file.with_extension(""),
@@ -536,6 +510,13 @@ pub fn earlier_files(path: &Path) -> io::Result<Vec<(i64, PathBuf)>> {
         }
     }
     Ok(files)
+}
+
+pub(super) fn not_to_be_had(path: &Path, source: io::Error) -> Error {
+    Error::File {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 pub(super) fn failed(path: &Path, source: rusqlite::Error) -> Error {

@@ -9,8 +9,9 @@ use std::time::Duration;
 use rusqlite::types::{FromSql, ToSql, ValueRef};
 use rusqlite::{Connection, OpenFlags};
 
-use super::database::{COLUMNS, Error, Last, failed, recognise, start};
+use super::database::{COLUMNS, Error, Last, failed, not_to_be_had, recognise, start};
 use super::row::{Link, Row};
+use crate::outcome::Verdict;
 
 /// An audit file that is read, whoever writes it meanwhile.
 #[derive(Debug)]
@@ -24,8 +25,8 @@ pub struct Reader {
 pub struct Filter {
     /// A host by its name, with or without its port.
     pub host: Option<String>,
-    /// `allowed`, `denied` or `failed`.
-    pub verdict: Option<String>,
+    /// What became of the requests.
+    pub verdict: Option<Verdict>,
     /// A code.
     pub code: Option<String>,
     /// A client's address.
@@ -85,8 +86,7 @@ impl Reader {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         // SQLite says no more of a missing file than that it cannot be opened.
         if let Err(source) = std::fs::File::open(path) {
-            let path = path.to_owned();
-            return Err(Error::File { path, source });
+            return Err(not_to_be_had(path, source));
         }
         let open = |name: &OsStr, flags| -> rusqlite::Result<Connection> {
             let connection = Connection::open_with_flags(name, flags)?;
@@ -258,14 +258,14 @@ impl Filter {
             }
         }
         let equal = [
-            ("verdict = ?", &self.verdict),
-            ("code = ?", &self.code),
-            ("client = ?", &self.client),
+            ("verdict = ?", self.verdict.map(Verdict::as_str)),
+            ("code = ?", self.code.as_deref()),
+            ("client = ?", self.client.as_deref()),
         ];
         for (condition, value) in equal {
             if let Some(value) = value {
                 all.push(condition);
-                values.push(Box::new(value.clone()));
+                values.push(Box::new(value.to_owned()));
             }
         }
         if let Some(text) = &self.text {

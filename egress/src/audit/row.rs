@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-/// What is kept of one request, as its columns have it. All texts are printable: what an agent wrote was escaped before.
+/// What is kept of one request, as its columns have it. What an agent chose was escaped before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Row<'r> {
     /// Consecutive, from 1 on, also from one file to the next.

@@ -17,6 +17,7 @@ use super::{Failure, print};
 use crate::audit::database::{self, earlier_files};
 use crate::audit::reader::{Filter, Next, Reader, Unproven, Verified};
 use crate::audit::row::{Link, Row};
+use crate::outcome::Verdict;
 
 /// Arguments of `egress audit`.
 #[derive(Debug, clap::Args)]
@@ -131,13 +132,13 @@ fn query(file: &Path, args: &QueryArgs) -> Result<ExitCode, Failure> {
         _ => Shape::Table,
     };
     let verdict = args.verdict.map(|verdict| match verdict {
-        VerdictArg::Allowed => "allowed",
-        VerdictArg::Denied => "denied",
-        VerdictArg::Failed => "failed",
+        VerdictArg::Allowed => Verdict::Allowed,
+        VerdictArg::Denied => Verdict::Denied,
+        VerdictArg::Failed => Verdict::Failed,
     });
     let mut filter = Filter {
         host: args.host.clone(),
-        verdict: verdict.map(Into::into),
+        verdict,
         code: args.code.clone(),
         client: args.client.clone(),
         text: args.text.clone(),
@@ -152,13 +153,13 @@ fn query(file: &Path, args: &QueryArgs) -> Result<ExitCode, Failure> {
     loop {
         let mut last = None;
         for (file, filter) in portions(file, &filter)? {
+            // Before the head: where there is nothing to read, nothing is printed.
+            let reader = Reader::open(&file).map_err(unreadable)?;
             if !is_begun {
-                // Not before there is something to read.
-                Reader::open(&file).map_err(unreadable)?;
                 printed = shape.head(&mut out);
                 is_begun = true;
             }
-            last = rows(&file, &filter, shape, &mut out, &mut printed)?.or(last);
+            last = rows(&reader, &filter, shape, &mut out, &mut printed)?.or(last);
         }
         match printed {
             // Whoever reads has had enough.
@@ -237,13 +238,12 @@ pub(super) fn each(file: &Path, mut take: impl FnMut(Value)) -> Result<(), Failu
 
 /// Prints the rows of a look, and returns the number of the last one.
 fn rows(
-    file: &Path,
+    reader: &Reader,
     filter: &Filter,
     shape: Shape,
     out: &mut impl Write,
     printed: &mut io::Result<()>,
 ) -> Result<Option<i64>, Failure> {
-    let reader = Reader::open(file).map_err(unreadable)?;
     let mut last = None;
     let take = |row: &Row<'_>| {
         last = Some(row.number);

@@ -3,14 +3,14 @@
 //! Both files are asked about the same requests: one for each host, path, method and condition that either of them can tell
 //! from others. Exit: 0 no difference in effect, 1 there is one, 2 usage or configuration, 3 runtime.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::ValueEnum;
 use serde_json::json;
 
 use self::difference::Difference;
-use super::{Failure, load_routes, print};
+use super::reach::Format;
+use super::{Failure, load_routes, one_is_a_file, print};
 
 mod difference;
 mod effect;
@@ -32,14 +32,6 @@ pub struct Args {
     format: Format,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
-    /// In words, what a credential newly reaches first
-    Text,
-    /// One JSON object
-    Json,
-}
-
 const EXAMPLES: &str = "\
 Examples:
   egress diff routes.yaml new.yaml
@@ -53,10 +45,7 @@ Exit status: 0 no difference in effect, 1 there is one, 2 usage or configuration
 ///
 /// A [`Failure`].
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
-    if args.old == Path::new("-") && args.new == Path::new("-") {
-        let error = anyhow::anyhow!("both files cannot be standard input");
-        return Err(Failure::usage(error).hint("name a file for one of them"));
-    }
+    one_is_a_file(&args.old, &args.new, "both files cannot be standard input")?;
     let (old, new) = (load_routes(&args.old)?, load_routes(&args.new)?);
     let changes = difference::between(&old, &new);
     print(&match args.format {

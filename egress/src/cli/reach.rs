@@ -1,5 +1,16 @@
 //! How what becomes of a request can change, the ways that need most care first.
 
+use clap::ValueEnum;
+
+/// How changes are told.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Format {
+    /// In words, what a credential newly reaches first
+    Text,
+    /// One JSON object
+    Json,
+}
+
 /// A way in which the outcome of a request changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Change {

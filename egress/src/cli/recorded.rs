@@ -17,6 +17,7 @@ use time::format_description::well_known::Rfc3339;
 use super::{Failure, audit};
 use crate::admin;
 use crate::file::open_regular;
+use crate::outcome::Verdict;
 use crate::route::Line;
 use crate::route::target::{self, InvalidTarget, Origin, Scheme, Target};
 
@@ -105,17 +106,6 @@ pub(super) enum Kind {
     WebSocket,
     /// The opening of a tunnel, or a name that was looked up to open one.
     Connect,
-}
-
-/// What became of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Verdict {
-    /// A route admitted it.
-    Allowed,
-    /// It was refused.
-    Denied,
-    /// A route admitted it, and then something failed.
-    Failed,
 }
 
 /// What a record asks a policy about.
@@ -287,12 +277,7 @@ fn record(value: &Value) -> Result<(OffsetDateTime, u64, Request), String> {
         None if kind != Kind::Connect && host.ends_with(":80") => Scheme::Http,
         None => Scheme::Https,
     };
-    let verdict = match text("verdict")? {
-        "allowed" => Verdict::Allowed,
-        "denied" => Verdict::Denied,
-        "failed" => Verdict::Failed,
-        _ => return Err(word("verdict")),
-    };
+    let verdict = Verdict::named(text("verdict")?).ok_or_else(|| word("verdict"))?;
     let route =
         optional("route").map(|line| line.as_u64().and_then(|line| Line::try_from(line).ok()));
     let request = Request {

@@ -2,20 +2,20 @@
 //!
 //! Exit: 0 none, 1 some, 2 usage or configuration, 3 runtime.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use super::decision::Decision;
 use super::diff::probe;
-use super::reach::{Change, Reach, headed};
-use super::recorded::{Asked, Kind, Recorded, Request, Verdict};
-use super::{Failure, load_routes, print, recorded};
+use super::reach::{Change, Format, Reach, headed};
+use super::recorded::{Asked, Kind, Recorded, Request};
+use super::{Failure, load_routes, one_is_a_file, print, recorded};
 use crate::admin::rfc3339;
 use crate::config::cases;
 use crate::credential::SlotName;
+use crate::outcome::Verdict;
 use crate::route::target::Target;
 use crate::route::{Reason, Routes};
 
@@ -34,14 +34,6 @@ pub struct Args {
     format: Format,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
-    /// In words, what a credential newly reaches first
-    Text,
-    /// One JSON object
-    Json,
-}
-
 const EXAMPLES: &str = "\
 Examples:
   egress replay --audit egress.db --routes new.yaml
@@ -55,10 +47,11 @@ configuration, 3 runtime.";
 ///
 /// A [`Failure`].
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
-    if args.audit == Path::new("-") && args.routes == Path::new("-") {
-        let error = anyhow::anyhow!("the records and the routes cannot both be standard input");
-        return Err(Failure::usage(error).hint("name a file for one of them"));
-    }
+    one_is_a_file(
+        &args.audit,
+        &args.routes,
+        "the records and the routes cannot both be standard input",
+    )?;
     let routes = load_routes(&args.routes)?;
     let recorded = recorded::read(&args.audit)?;
     let replay = Replay::of(&recorded, &routes);

@@ -2,13 +2,13 @@
 //!
 //! Exit: 0 every case is as expected, 1 one is not, 2 usage or configuration, 3 runtime.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
 
 use self::outcome::Outcome;
-use super::{Failure, load_routes, print, recorded};
+use super::{Failure, load_routes, one_is_a_file, print, recorded};
 use crate::config::cases;
 
 mod from_audit;
@@ -33,8 +33,8 @@ pub struct Args {
     /// How the outcome is told
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// Write a file of cases to stdout that holds the routes to what was decided about these recorded requests: one JSON
-    /// object a line, `-` is stdin
+    /// Write a file of cases to stdout that holds the routes to what was decided about these recorded requests: an audit
+    /// file, or one JSON object a line; `-` is stdin
     #[arg(long, value_name = "FILE", conflicts_with_all = ["routes", "cases", "format"])]
     from_audit: Option<PathBuf>,
 }
@@ -70,10 +70,11 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
     let named = |path: &Option<PathBuf>| path.clone().unwrap_or_default();
     let (routes, cases) = (named(&args.routes), named(&args.cases));
-    if routes == Path::new("-") && cases == Path::new("-") {
-        let error = anyhow::anyhow!("the routes and the cases cannot both be standard input");
-        return Err(Failure::usage(error).hint("name a file for one of them"));
-    }
+    one_is_a_file(
+        &routes,
+        &cases,
+        "the routes and the cases cannot both be standard input",
+    )?;
     let (routes, file) = (load_routes(&routes)?, cases::load(&cases)?);
     let outcomes: Vec<Outcome> = file
         .cases

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::fault::Fault;
-use crate::file::open_regular;
+use crate::file::{directory_of, open_regular};
 
 /// The largest file, in bytes: room for more than 100,000 routes.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
@@ -31,11 +31,10 @@ impl Source {
                 directory: PathBuf::from("."),
             });
         }
-        let directory = path.parent().filter(|path| !path.as_os_str().is_empty());
         Ok(Self {
             name: path.display().to_string().into(),
             text: read_text(open_regular(path), path, what)?.into(),
-            directory: directory.unwrap_or(Path::new(".")).into(),
+            directory: directory_of(path).into(),
         })
     }
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 
 use super::{MeasureState, Needs};
+use crate::file::directory_of;
 use crate::os::landlock::{self, BIND_TCP, access, scope};
 
 /// What came of it.
@@ -93,7 +94,7 @@ fn rules(needs: &Needs, handled: u64) -> Vec<(PathBuf, u64)> {
     let read = own.chain(system).map(|path| (path, access::READ_FILE));
     let sockets = needs.sockets.iter().map(|socket| {
         let replace = access::MAKE_SOCK | access::REMOVE_FILE;
-        (directory(socket).to_owned(), replace)
+        (directory_of(socket).to_owned(), replace)
     });
     let written = needs.written.iter().map(|directory| {
         let files = access::READ_FILE | access::WRITE_FILE | access::TRUNCATE;
@@ -107,20 +108,13 @@ fn rules(needs: &Needs, handled: u64) -> Vec<(PathBuf, u64)> {
 /// directory with a home below it has too much in it, and the file alone is kept.
 fn sources(file: &Path, home: Option<&Path>) -> Vec<PathBuf> {
     let ends = canonicalize(file).ok();
-    let named = canonicalize(directory(file)).ok();
-    let target = ends.as_deref().map(|end| directory(end).to_owned());
+    let named = canonicalize(directory_of(file)).ok();
+    let target = ends.as_deref().map(|end| directory_of(end).to_owned());
     let too_wide =
         |path: &PathBuf| path.parent().is_none() || home.is_some_and(|home| home.starts_with(path));
     let (wide, narrow): (Vec<_>, Vec<_>) = named.into_iter().chain(target).partition(too_wide);
     let alone = ends.filter(|_| !wide.is_empty());
     narrow.into_iter().chain(alone).collect()
-}
-
-fn directory(file: &Path) -> &Path {
-    match file.parent() {
-        Some(directory) if !directory.as_os_str().is_empty() => directory,
-        _ => Path::new("."),
-    }
 }
 
 /// What the C library reads to look a name up, now and again whenever it was changed. All users may read what is in /etc

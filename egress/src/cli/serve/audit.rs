@@ -8,6 +8,7 @@ use super::super::limits::{Size, span, up_to};
 use crate::audit::Audit;
 use crate::audit::database::{Limits, Writer};
 use crate::audit::journal::{Demand, Journal};
+use crate::file::directory_of;
 
 /// Arguments about the audit file.
 #[derive(Debug, clap::Args)]
@@ -63,10 +64,6 @@ impl AuditArgs {
 
     /// The directory of the file, in which others are made, moved and removed.
     pub(super) fn directory(&self) -> Option<&Path> {
-        let directory = self.audit.as_deref()?.parent();
-        directory.map(|directory| match directory.as_os_str().is_empty() {
-            true => Path::new("."),
-            false => directory,
-        })
+        self.audit.as_deref().map(directory_of)
     }
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use http::Method;
 
 use crate::cli::decision::Decision;
-use crate::cli::recorded::{Asked, Request, Verdict};
+use crate::cli::recorded::{Asked, Request};
+use crate::outcome::Verdict;
 use crate::route::host::Host;
 use crate::route::path::{EncodedSlash, hazard_of};
 use crate::route::target::{Kind, Origin, Scheme, Target};

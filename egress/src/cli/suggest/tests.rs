@@ -9,8 +9,9 @@ use time::OffsetDateTime;
 
 use super::suggestion::Suggestion;
 use crate::cli::decision::Decision;
-use crate::cli::recorded::{Kind, Recorded, Request, Seen, Verdict};
+use crate::cli::recorded::{Kind, Recorded, Request, Seen};
 use crate::config::parse;
+use crate::outcome::Verdict;
 use crate::route::Routes;
 use crate::route::target::{self, Origin, Scheme, Target};
 

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::cli::recorded::{Asked, Kind, Recorded, Request, Verdict};
+use crate::cli::recorded::{Asked, Kind, Recorded, Request};
 use crate::config::cases::{self, Written};
+use crate::outcome::Verdict;
 use crate::route::target::{Scheme, Target};
 
 /// A file of cases. What is no case is counted in its head: tunnels that were opened, for the requests in them are recorded

@@ -11,16 +11,14 @@ use std::process;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::dummy::WriteError;
+use crate::file::directory_of;
 
 /// Writes `bytes` to `path`, mode 0600, in a directory that not everybody may write to.
 pub(super) fn atomically(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
     let name = path
         .file_name()
         .ok_or_else(|| WriteError::NotAFile(path.to_owned()))?;
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let directory = directory_of(path);
     prepare(directory)?;
     place(directory, name, path, bytes).map_err(|source| WriteError::File {
         path: path.to_owned(),
