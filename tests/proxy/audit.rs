@@ -7,11 +7,13 @@ use http::Request;
 use rusqlite::Connection;
 use serde_json::Value;
 
-use crate::harness::agent::{exchange, send_http1};
+use crate::harness::agent::send_http1;
 use crate::harness::command::{self, Done};
 use crate::harness::pki::Pki;
 use crate::harness::rig::{REAL, Rig, file};
-use crate::harness::sidecar::{Builder, Sidecar};
+use crate::harness::scrape::ask;
+use crate::harness::sidecar::{Builder, EGRESS, Sidecar};
+use crate::harness::within;
 
 const ROUTES: &str = "\
 - {host: api.test, path_allowlist: [/v1], auth_scheme: Bearer, token_env: EGRESS_TOKEN_0, connect_to: 'UPSTREAM'}
@@ -176,7 +178,7 @@ async fn while_the_file_cannot_be_written_requests_are_refused_where_that_is_dem
         held.execute_batch("BEGIN IMMEDIATE").expect("a lock");
         send_http1(&mut kept, get("/held")).await.assert_served();
         rig.sidecar.logged("the audit file cannot be written").await;
-        let ready = admin(&rig, "/readyz").await;
+        let (ready, _) = ask(&rig.sidecar, "/readyz").await;
         assert_eq!(ready.starts_with("HTTP/1.1 200"), !demanded, "{ready}");
         let meanwhile = send_http1(&mut kept, get("/meanwhile")).await;
         match demanded {
@@ -215,7 +217,7 @@ async fn the_chain_goes_on_in_the_next_file_and_the_oldest_ones_go() {
             .assert_served();
         // Its tunnel has a row of its own.
         let moved = dir.path().join(format!("audit.{}.db", 2 * number));
-        crate::harness::within("the next file", async {
+        within("the next file", async {
             while !moved.exists() {
                 tokio::time::sleep(std::time::Duration::from_millis(2)).await;
             }
@@ -287,10 +289,7 @@ async fn rows_that_wait_at_the_end_are_told_and_a_file_that_was_taken_away_is_be
         .await
         .assert_served();
     // Until its row is there: what waits is written into the next file.
-    crate::harness::within("a row", async {
-        while rows(&audit, &[]).await.is_empty() {}
-    })
-    .await;
+    until_written(&audit, &[]).await;
     for name in ["audit.db", "audit.db-wal", "audit.db-shm"] {
         std::fs::remove_file(dir.path().join(name)).expect("a file");
     }
@@ -299,10 +298,7 @@ async fn rows_that_wait_at_the_end_are_told_and_a_file_that_was_taken_away_is_be
         .await
         .assert_served();
     rig.sidecar.logged("the audit file was taken away").await;
-    crate::harness::within("a row", async {
-        while rows(&audit, &[]).await.is_empty() {}
-    })
-    .await;
+    until_written(&audit, &[]).await;
     let found = rows(&audit, &[]).await;
     assert_eq!(
         found.first().map(told).as_deref(),
@@ -333,7 +329,7 @@ async fn a_copy_in_a_directory_that_cannot_be_written_is_read_and_no_row_moves_a
         tokio::process::Command::new("unshare")
             .args(["--mount", "/bin/sh", "-c", script, "sh"])
             .arg(dir.path())
-            .arg(crate::harness::sidecar::EGRESS),
+            .arg(EGRESS),
     )
     .await;
     assert_eq!(read.code, Some(0), "{read:?}");
@@ -363,10 +359,7 @@ async fn a_recorded_refusal_becomes_a_route_and_the_route_changes_it_alone() {
     let file = audit.display().to_string();
     // While the sidecar runs and writes.
     rig.sidecar.logged("/v2/b").await;
-    crate::harness::within("the row of the refusal", async {
-        while rows(&audit, &["--verdict", "denied"]).await.is_empty() {}
-    })
-    .await;
+    until_written(&audit, &["--verdict", "denied"]).await;
     let beside = command::egress(["suggest", "-r", &routes, "--audit", &file]).await;
     assert!(beside.stdout.contains("WARNING"), "{beside:?}");
     let suggested = command::egress(["suggest", "--audit", &file]).await;
@@ -414,6 +407,14 @@ async fn try_start(rig: &Rig, audit: &Path) -> String {
     started.err().expect("a failure").log
 }
 
+/// Waits for a row.
+async fn until_written(audit: &Path, arguments: &[&str]) {
+    within("a row", async {
+        while rows(audit, arguments).await.is_empty() {}
+    })
+    .await;
+}
+
 /// The rows as objects, but for those of tunnels that were opened.
 async fn rows(audit: &Path, arguments: &[&str]) -> Vec<Value> {
     let done = audit_command(audit, &[arguments, &["--json"]].concat()).await;
@@ -447,14 +448,6 @@ fn told(row: &Value) -> String {
     ]
     .map(value)
     .join(" ")
-}
-
-/// The answer of the admin socket.
-async fn admin(rig: &Rig, path: &str) -> String {
-    let stream = tokio::net::UnixStream::connect(rig.sidecar.admin_socket()).await;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    let answer = exchange(&mut stream.expect("a socket"), request.as_bytes()).await;
-    String::from_utf8_lossy(&answer).into_owned()
 }
 
 /// What somebody with access to the file may do to it.
