@@ -1,5 +1,6 @@
-//! The admin socket: status, metrics, reload and health, for the operator. The agent must not be able to reach it.
+//! The admin socket: status, requests as they come, metrics, reload and health, for the operator. The agent must not be able to reach it.
 
+pub mod events;
 mod exposition;
 mod metrics;
 
@@ -9,27 +10,29 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Empty, Full, Limited};
+use http_body_util::channel::Channel;
+use http_body_util::{BodyExt as _, Either as Body, Empty, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use socket2::{Domain, SockAddr, Socket, Type};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 use tokio_util::either::Either;
 
+use crate::audit::object::rfc3339;
 use crate::config::Faults;
-use crate::credential::{Source, time_left, unix_seconds};
+use crate::credential::{Source, time_left};
 use crate::proxy::{Reloaded, State};
 use crate::route::target::Scheme;
 
@@ -120,6 +123,7 @@ pub fn is_socket(path: &Path) -> bool {
 
 /// Answers on the admin socket for as long as the process runs.
 pub async fn serve(listener: AdminListener, state: Arc<State>) {
+    let places = Arc::new(Semaphore::new(events::WATCHERS));
     loop {
         let stream = match &listener {
             AdminListener::Unix(listener) => listener
@@ -135,25 +139,62 @@ pub async fn serve(listener: AdminListener, state: Arc<State>) {
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let state = state.clone();
-        let service = service_fn(move |request| answer(state.clone(), request));
+        let (state, places) = (state.clone(), places.clone());
+        let is_watched = Arc::new(AtomicBool::new(false));
+        let watched = is_watched.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (state, places, watched) = (state.clone(), places.clone(), watched.clone());
+            async move {
+                Ok::<_, Infallible>(match is_for_events(&request) {
+                    true => watch(&state, &request, &places, &watched),
+                    false => answer(&state, &request).await.map(Body::Left),
+                })
+            }
+        });
         let serving = hyper::server::conn::http1::Builder::new()
             .serve_connection(TokioIo::new(stream), service);
         tokio::spawn(async move {
-            _ = tokio::time::timeout(CONNECTION_LIFE, serving).await;
+            let mut serving = pin!(serving);
+            let ended = tokio::time::timeout(CONNECTION_LIFE, serving.as_mut()).await;
+            if ended.is_err() && is_watched.load(Ordering::Relaxed) {
+                _ = serving.await;
+            }
         });
     }
 }
 
+fn is_for_events<B>(request: &Request<B>) -> bool {
+    request.method() == Method::GET && request.uri().path() == "/events"
+}
+
+/// Requests as they come, for as long as somebody reads.
+fn watch<B>(
+    state: &Arc<State>,
+    request: &Request<B>,
+    places: &Arc<Semaphore>,
+    is_watched: &AtomicBool,
+) -> Response<Body<Full<Bytes>, Channel<Bytes>>> {
+    let Some(begin) = events::Begin::asked(request.uri().query()) else {
+        let text = "GET /events, /events?kept or /events?after=POSITION\n";
+        return plain(StatusCode::BAD_REQUEST, TEXT, text.into()).map(Body::Left);
+    };
+    let Ok(place) = places.clone().try_acquire_owned() else {
+        let text = "as many watch as may\n";
+        return plain(StatusCode::SERVICE_UNAVAILABLE, TEXT, text.into()).map(Body::Left);
+    };
+    is_watched.store(true, Ordering::Relaxed);
+    let mut response = Response::new(Body::Right(events::stream(state.clone(), begin, place)));
+    let kind = HeaderValue::from_static(events::MEDIA_TYPE);
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
 const CONNECTION_LIFE: Duration = Duration::from_secs(60);
 
-async fn answer(
-    state: Arc<State>,
-    request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer<B>(state: &Arc<State>, request: &Request<B>) -> Response<Full<Bytes>> {
     let (status, kind, body) = match (request.method(), request.uri().path()) {
-        (&Method::GET, "/status") => (StatusCode::OK, JSON, status(&state).to_string()),
-        (&Method::GET, "/healthz") => match is_healthy(&state) {
+        (&Method::GET, "/status") => (StatusCode::OK, JSON, status(state).to_string()),
+        (&Method::GET, "/healthz") => match is_healthy(state) {
             true => (StatusCode::OK, TEXT, "ok\n".into()),
             false => (
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -178,7 +219,7 @@ async fn answer(
         (&Method::GET, "/metrics") => (
             StatusCode::OK,
             exposition::MEDIA_TYPE,
-            metrics::metrics(&state),
+            metrics::metrics(state),
         ),
         (&Method::POST, "/reload") => {
             match state.reload().await {
@@ -203,15 +244,19 @@ async fn answer(
         _ => (
             StatusCode::NOT_FOUND,
             TEXT,
-            "GET /status, GET /metrics, GET /healthz, GET /readyz, POST /reload\n".into(),
+            "GET /status, GET /events, GET /metrics, GET /healthz, GET /readyz, POST /reload\n"
+                .into(),
         ),
     };
+    plain(status, kind, body)
+}
+
+fn plain(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
+    let kind = HeaderValue::from_static(kind);
+    response.headers_mut().insert(CONTENT_TYPE, kind);
     response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    Ok(response)
 }
 
 const JSON: &str = "application/json";
@@ -265,9 +310,22 @@ fn status(state: &State) -> Value {
     }).collect();
     let counters = &state.audit.counters;
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    let denials: Vec<Value> = state.audit.denials().into_iter().map(|denied| {
-        json!({ "time": rfc3339(denied.time), "method": denied.method, "scheme": denied.scheme.map(Scheme::as_str), "host": denied.host, "path": denied.path, "code": denied.code })
-    }).collect();
+    let denials: Vec<Value> = state
+        .audit
+        .denials()
+        .into_iter()
+        .map(|denied| {
+            json!({
+                "time": rfc3339(denied.time + denied.total),
+                "method": denied.method(),
+                "scheme": denied.scheme.map(Scheme::as_str),
+                "host": denied.host,
+                "path": denied.path,
+                "code": denied.code,
+                "id": denied.id.map(|id| id.to_string()),
+            })
+        })
+        .collect();
     let confinement: Vec<Value> = state
         .confinement
         .iter()
@@ -309,15 +367,6 @@ fn status(state: &State) -> Value {
         "denials": denials,
         "confinement": confinement,
     })
-}
-
-/// A time in UTC, to the second.
-pub fn rfc3339(time: SystemTime) -> String {
-    let seconds = i64::try_from(unix_seconds(time)).unwrap_or(i64::MAX);
-    OffsetDateTime::from_unix_timestamp(seconds)
-        .ok()
-        .and_then(|time| time.format(&Rfc3339).ok())
-        .unwrap_or_else(|| seconds.to_string())
 }
 
 /// A duration as people say it, in its two largest units.

@@ -6,7 +6,10 @@
 mod counters;
 pub mod database;
 pub mod entry;
+pub mod feed;
+pub mod id;
 pub mod journal;
+pub mod object;
 pub mod reader;
 pub mod row;
 
@@ -23,6 +26,8 @@ use http::{Method, StatusCode, response};
 pub use self::counters::{Counters, Durations, Histogram, Open, UpstreamFault, UpstreamFaults};
 
 use self::entry::Entry;
+use self::feed::Feed;
+use self::id::RequestId;
 use self::journal::Journal;
 use crate::credential::{Lease, SlotName};
 use crate::outcome::{Outcome, Verdict};
@@ -37,25 +42,10 @@ const KEPT_DENIALS: usize = 64;
 pub struct Audit {
     /// Counters since the start.
     pub counters: Counters,
-    denials: Mutex<VecDeque<Denied>>,
+    /// The latest requests.
+    pub feed: Feed,
+    denials: Mutex<VecDeque<Arc<Entry>>>,
     journal: OnceLock<Journal>,
-}
-
-/// A refusal, as `egress status` shows it.
-#[derive(Clone, Debug)]
-pub struct Denied {
-    /// When.
-    pub time: SystemTime,
-    /// The method.
-    pub method: String,
-    /// The scheme, where the request named one.
-    pub scheme: Option<Scheme>,
-    /// `host:port`, or empty where the request named none.
-    pub host: String,
-    /// The path without its query.
-    pub path: String,
-    /// The refusal's code.
-    pub code: &'static str,
 }
 
 impl Audit {
@@ -75,6 +65,7 @@ impl Audit {
             kind: Kind::Exchange,
             verdict: Verdict::Failed,
             code: "aborted",
+            id: None,
             detail: None,
             status: 0,
             head_after: None,
@@ -106,7 +97,7 @@ impl Audit {
     }
 
     /// The latest refusals, newest last.
-    pub fn denials(&self) -> Vec<Denied> {
+    pub fn denials(&self) -> Vec<Arc<Entry>> {
         self.denials
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -115,18 +106,8 @@ impl Audit {
             .collect()
     }
 
-    /// Logs a finished record, and puts it into the audit file.
+    /// Logs a finished record, shows it to whoever watches, and puts it into the audit file.
     fn take(&self, entry: Entry) {
-        if entry.verdict == Verdict::Denied {
-            self.keep(Denied {
-                time: entry.time + entry.total,
-                method: entry.method().into(),
-                scheme: entry.scheme,
-                host: entry.host.clone(),
-                path: entry.path.clone(),
-                code: entry.code,
-            });
-        }
         tracing::info!(
             target: "egress::request",
             client = %entry.client,
@@ -142,14 +123,20 @@ impl Audit {
             bytes_down = entry.sent,
             head_ms = entry.head_after.map(milliseconds),
             total_ms = milliseconds(entry.total),
+            id = entry.id.map(tracing::field::display),
             detail = entry.detail,
         );
+        let entry = Arc::new(entry);
+        if entry.verdict == Verdict::Denied {
+            self.keep(entry.clone());
+        }
+        self.feed.push(entry.clone());
         if let Some(journal) = self.journal() {
             journal.push(entry);
         }
     }
 
-    fn keep(&self, denied: Denied) {
+    fn keep(&self, denied: Arc<Entry>) {
         let mut denials = self.denials.lock().unwrap_or_else(PoisonError::into_inner);
         if denials.len() == KEPT_DENIALS {
             denials.pop_front();
@@ -201,6 +188,7 @@ pub struct Record {
     kind: Kind,
     verdict: Verdict,
     code: &'static str,
+    id: Option<RequestId>,
     detail: Option<String>,
     status: u16,
     head_after: Option<Duration>,
@@ -283,6 +271,11 @@ impl Record {
         self.head_after = Some(self.started.elapsed());
     }
 
+    /// Notes what the agent was told that the request is found by.
+    pub fn named(&mut self, id: RequestId) {
+        self.id = Some(id);
+    }
+
     /// Adds what only the operator is told.
     pub fn detail(&mut self, detail: impl fmt::Display) {
         self.detail = Some(detail.to_string());
@@ -354,6 +347,7 @@ impl Record {
             head_after: self.head_after,
             total,
             upstream: self.upstream,
+            id: self.id,
             detail: self.detail.take(),
         }
     }

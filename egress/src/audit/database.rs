@@ -155,7 +155,7 @@ const SCHEMA: &str = "
         number INTEGER PRIMARY KEY, time INTEGER NOT NULL, client TEXT NOT NULL, bottle TEXT, method TEXT NOT NULL,
         scheme TEXT, host TEXT NOT NULL, path TEXT NOT NULL, query TEXT, route INTEGER, verdict TEXT NOT NULL, code TEXT NOT NULL,
         slot TEXT, credential TEXT, status INTEGER NOT NULL, bytes_up INTEGER NOT NULL, bytes_down INTEGER NOT NULL,
-        head_us INTEGER, total_us INTEGER NOT NULL, upstream TEXT, detail TEXT, link BLOB NOT NULL
+        head_us INTEGER, total_us INTEGER NOT NULL, upstream TEXT, id TEXT, detail TEXT, link BLOB NOT NULL
     ) STRICT;
     CREATE INDEX requests_host ON requests (host);
     CREATE INDEX requests_refused ON requests (code) WHERE verdict <> 'allowed';
@@ -163,10 +163,10 @@ const SCHEMA: &str = "
 
 /// The columns in the order of [`Row`].
 pub(super) const COLUMNS: &str = "number, time, client, bottle, method, scheme, host, path, query, route, verdict, code, slot, credential, \
-                                  status, bytes_up, bytes_down, head_us, total_us, upstream, detail, link";
+                                  status, bytes_up, bytes_down, head_us, total_us, upstream, id, detail, link";
 
 const INSERT: &str = "INSERT INTO requests VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, \
-                      ?19, ?20, ?21, ?22)";
+                      ?19, ?20, ?21, ?22, ?23)";
 
 impl Writer {
     /// Opens the file, or makes it, and takes the turn to write it.
@@ -470,6 +470,7 @@ fn insert<'r>(
                 row.head_us,
                 row.total_us,
                 row.upstream,
+                row.id,
                 row.detail,
                 last.link.0,
             ])?;

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use http::Method;
 
 use super::Client;
+use super::id::RequestId;
 use super::row::Row;
 use crate::credential::SlotName;
 use crate::outcome::Verdict;
@@ -52,6 +53,8 @@ pub struct Entry {
     pub total: Duration,
     /// The address that was spoken to.
     pub upstream: Option<SocketAddr>,
+    /// What a refusal is found by.
+    pub id: Option<RequestId>,
     /// What only the operator is told; printable.
     pub detail: Option<String>,
 }
@@ -89,6 +92,7 @@ impl Entry {
             head_us: self.head_after.map(micros),
             total_us: micros(self.total),
             upstream: self.upstream.map(|address| address.to_string().into()),
+            id: self.id.map(|id| id.to_string().into()),
             detail: self.detail.as_deref().map(Into::into),
         }
     }

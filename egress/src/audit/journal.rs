@@ -45,7 +45,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    entries: VecDeque<Entry>,
+    entries: VecDeque<Arc<Entry>>,
     /// Taken by the thread, and not written yet.
     under_way: usize,
     /// The thread sleeps until it is woken.
@@ -91,7 +91,7 @@ impl Journal {
     }
 
     /// Puts an entry in, where there is room.
-    pub fn push(&self, entry: Entry) {
+    pub fn push(&self, entry: Arc<Entry>) {
         let mut waiting = self.shared.lock();
         if waiting.entries.len() + waiting.under_way >= ROOM {
             self.shared.lost.fetch_add(1, Ordering::Relaxed);
@@ -178,7 +178,7 @@ impl Shared {
     }
 
     /// Waits for entries. None once there will be no more.
-    fn next(&self) -> Option<Vec<Entry>> {
+    fn next(&self) -> Option<Vec<Arc<Entry>>> {
         let mut waiting = self.lock();
         // Those that come close together are written together: a transaction costs as much as ten rows.
         let gathers =
@@ -198,7 +198,7 @@ impl Shared {
                 .unwrap_or_else(PoisonError::into_inner);
         }
         waiting.is_idle = false;
-        let entries: Vec<Entry> = waiting.entries.drain(..).collect();
+        let entries: Vec<Arc<Entry>> = waiting.entries.drain(..).collect();
         waiting.under_way = entries.len();
         Some(entries)
     }

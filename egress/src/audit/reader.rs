@@ -315,6 +315,7 @@ fn decoded<'r>(row: &'r rusqlite::Row<'_>) -> rusqlite::Result<(Row<'r>, Link)> 
         head_us: columns.value()?,
         total_us: columns.value()?,
         upstream: columns.some_text()?,
+        id: columns.some_text()?,
         detail: columns.some_text()?,
     };
     Ok((decoded, Link(columns.value()?)))

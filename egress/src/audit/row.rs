@@ -47,6 +47,8 @@ pub struct Row<'r> {
     pub total_us: i64,
     /// The address that was spoken to.
     pub upstream: Option<Cow<'r, str>>,
+    /// What a refusal is found by, see [`RequestId`](super::id::RequestId).
+    pub id: Option<Cow<'r, str>>,
     /// What only the operator is told.
     pub detail: Option<Cow<'r, str>>,
 }
@@ -80,6 +82,7 @@ impl Row<'_> {
         hash.integer(self.head_us);
         hash.integer(Some(self.total_us));
         hash.text(self.upstream.as_deref());
+        hash.text(self.id.as_deref());
         hash.text(self.detail.as_deref());
         let mut link = Link::default();
         link.0.copy_from_slice(hash.0.finish().as_ref());
@@ -151,7 +154,7 @@ mod tests {
             change(&mut other);
             other.link(&Link::default())
         };
-        let changes: [&dyn Fn(&mut Row<'_>); 21] = [
+        let changes: [&dyn Fn(&mut Row<'_>); 22] = [
             &|row| row.number = 8,
             &|row| row.time = 1,
             &|row| row.client = "x".into(),
@@ -172,6 +175,7 @@ mod tests {
             &|row| row.head_us = Some(0),
             &|row| row.total_us = 1,
             &|row| row.upstream = Some("".into()),
+            &|row| row.id = Some("".into()),
             &|row| row.detail = Some("".into()),
         ];
         let mut seen = vec![link];

@@ -15,6 +15,7 @@ use serde_json::Value;
 use self::table::Shape;
 use super::{Failure, print};
 use crate::audit::database::{self, earlier_files};
+use crate::audit::object::object;
 use crate::audit::reader::{Filter, Next, Reader, Unproven, Verified};
 use crate::audit::row::{Link, Row};
 use crate::outcome::Verdict;
@@ -228,7 +229,7 @@ pub(super) fn each(file: &Path, mut take: impl FnMut(Value)) -> Result<(), Failu
     for (_, file) in chain(file)? {
         let reader = Reader::open(&file).map_err(unreadable)?;
         let take = |row: &Row<'_>| {
-            take(table::object(row));
+            take(object(row));
             Next::More
         };
         reader.rows(&Filter::default(), take).map_err(unreadable)?;

@@ -11,7 +11,7 @@ use egress_ca::{Constraints, Root};
 
 use super::serve::args::constraints;
 use super::{Failure, load_routes, output, print, trust_bundle};
-use crate::admin::rfc3339;
+use crate::audit::object::rfc3339;
 use crate::config::Faults;
 use crate::proxy::uncertifiable;
 use crate::route::Routes;

@@ -18,8 +18,8 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use self::line::Lines;
 use self::queue::{Batch, Queue};
-use crate::admin::rfc3339;
 use crate::audit::Audit;
+use crate::audit::object::rfc3339;
 
 /// The log's form.
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]

@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Failure, audit};
-use crate::admin;
+use crate::audit::object;
 use crate::file::open_regular;
 use crate::outcome::Verdict;
 use crate::route::Line;
@@ -62,8 +62,8 @@ impl Seen {
 impl fmt::Display for Seen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (first, last) = (
-            admin::rfc3339(self.first.into()),
-            admin::rfc3339(self.last.into()),
+            object::rfc3339(self.first.into()),
+            object::rfc3339(self.last.into()),
         );
         match self.count {
             1 => write!(f, "once, at {last}"),

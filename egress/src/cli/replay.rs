@@ -12,7 +12,7 @@ use super::diff::probe;
 use super::reach::{Change, Format, Reach, headed};
 use super::recorded::{Asked, Kind, Recorded, Request};
 use super::{Failure, load_routes, one_is_a_file, print, recorded};
-use crate::admin::rfc3339;
+use crate::audit::object::rfc3339;
 use crate::config::cases;
 use crate::credential::SlotName;
 use crate::outcome::Verdict;

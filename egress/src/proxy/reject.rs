@@ -1,7 +1,7 @@
 //! Everything that can go wrong with a request, and the one place that turns it into an answer.
 //!
-//! An answer of ours says what was refused and what can be done about it: fixed text, a stable code, and of the request
-//! only the canonical host and port. The source of a fault goes to the log alone.
+//! An answer of ours says what was refused and what can be done about it: fixed text, a stable code, an id, and of the
+//! request only the canonical host and port. The source of a fault goes to the log alone.
 
 mod text;
 mod upstream;
@@ -21,6 +21,7 @@ use super::body::Download;
 use super::gate::fault::Fault;
 use crate::addr::Class;
 use crate::audit::Record;
+use crate::audit::id::RequestId;
 use crate::credential::Unusable;
 use crate::outcome::Verdict;
 use crate::route::Reason;
@@ -32,6 +33,7 @@ pub const X_EGRESS_ERROR: HeaderName = HeaderName::from_static("x-egress-error")
 /// A request that is not, or not wholly, served.
 #[derive(Debug)]
 pub struct Reject {
+    id: RequestId,
     cause: Cause,
     origin: Option<Origin>,
     source: Option<Box<dyn Error + Send + Sync>>,
@@ -119,6 +121,7 @@ impl Reject {
     /// A fault with no origin to name.
     pub fn new(cause: Cause) -> Self {
         Self {
+            id: RequestId::new(),
             cause,
             origin: None,
             source: None,
@@ -154,6 +157,7 @@ impl Reject {
             self.cause.code(),
             self.cause.status().as_u16(),
         );
+        record.named(self.id);
         if let Some(detail) = self.detail() {
             record.detail(detail);
         }
@@ -241,7 +245,7 @@ impl Reject {
             None => format!("egress: {}", self.cause),
         };
         let error = serde_json::json!({
-            "error": { "message": message, "type": "egress", "code": self.cause.code(), "hint": self.cause.hint() }
+            "error": { "message": message, "type": "egress", "code": self.cause.code(), "hint": self.cause.hint(), "request_id": self.id.to_string() }
         });
         format!("{error}\n")
     }

@@ -2,11 +2,10 @@
 
 use std::borrow::Cow;
 use std::io::{self, Write};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::admin::rfc3339;
+use crate::audit::object::{NAMES, moment, object, values};
 use crate::audit::row::Row;
 
 /// A form of output.
@@ -19,31 +18,6 @@ pub(super) enum Shape {
     /// RFC 4180.
     Csv,
 }
-
-/// The names of the values in the order of [`values`].
-const NAMES: [&str; 21] = [
-    "number",
-    "time",
-    "client",
-    "bottle",
-    "method",
-    "scheme",
-    "host",
-    "path",
-    "query",
-    "route",
-    "verdict",
-    "code",
-    "slot",
-    "credential",
-    "status",
-    "bytes_up",
-    "bytes_down",
-    "head_ms",
-    "total_ms",
-    "upstream",
-    "detail",
-];
 
 impl Shape {
     /// What stands before the first row.
@@ -109,55 +83,6 @@ fn plain(text: &str) -> Cow<'_, str> {
         true => text.escape_debug().to_string().into(),
         false => text.into(),
     }
-}
-
-/// A row as an object.
-pub(in super::super) fn object(row: &Row<'_>) -> Value {
-    let named = NAMES.iter().map(|name| (*name).to_owned());
-    Value::Object(named.zip(values(row)).collect())
-}
-
-fn values(row: &Row<'_>) -> [Value; 21] {
-    [
-        json!(row.number),
-        json!(precise(row.time)),
-        json!(row.client),
-        json!(row.bottle),
-        json!(row.method),
-        json!(row.scheme),
-        json!(row.host),
-        json!(row.path),
-        json!(row.query),
-        json!(row.route),
-        json!(row.verdict),
-        json!(row.code),
-        json!(row.slot),
-        json!(row.credential),
-        json!(row.status),
-        json!(row.bytes_up),
-        json!(row.bytes_down),
-        json!(row.head_us.map(milliseconds)),
-        json!(milliseconds(row.total_us)),
-        json!(row.upstream),
-        json!(row.detail),
-    ]
-}
-
-fn milliseconds(micros: i64) -> f64 {
-    micros as f64 / 1e3
-}
-
-fn moment(micros: i64) -> String {
-    let micros = u64::try_from(micros).unwrap_or_default();
-    let time: SystemTime = UNIX_EPOCH + Duration::from_micros(micros);
-    rfc3339(time)
-}
-
-/// To the microsecond.
-fn precise(micros: i64) -> String {
-    let text = moment(micros);
-    let whole = text.strip_suffix('Z').unwrap_or(&text);
-    format!("{whole}.{:06}Z", micros.rem_euclid(1_000_000))
 }
 
 /// Quoted where a comma or a quote is in it, and so that no spreadsheet takes it for a formula: an agent chooses paths.

@@ -15,7 +15,7 @@ use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
 
 use super::{Log, LogFilter, LogFormat};
-use crate::admin::rfc3339;
+use crate::audit::object::rfc3339;
 
 /// Hands each event to the log as a line. Spans, of which this program has none, are not followed.
 pub(super) struct Lines {
