@@ -5,6 +5,7 @@ mod audit;
 mod credentials;
 mod dialling;
 mod dns;
+mod events;
 mod framing;
 mod handed;
 mod hostile;

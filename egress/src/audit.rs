@@ -3,15 +3,18 @@
 //!
 //! A record holds no header, no body and no secret, and a query only where the operator wants it kept.
 
+mod append;
 mod counters;
 pub mod database;
 pub mod entry;
 pub mod feed;
 pub mod id;
 pub mod journal;
+mod kinds;
 pub mod object;
 pub mod reader;
 pub mod row;
+mod schema;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -146,7 +149,7 @@ impl Audit {
 }
 
 /// Who asks.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Client {
     /// A peer on the network.
     Address(IpAddr),

@@ -56,7 +56,7 @@ pub fn main() -> ExitCode {
         Command::RenderRoutes(args) => render_routes::run(&args),
         Command::Presets(args) => presets::run(&args),
         Command::Schema(args) => schema::run(&args),
-        Command::Explain(args) => explain::run(args).map_err(Failure::runtime),
+        Command::Explain(args) => explain::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Diff(args) => diff::run(&args),
         Command::Replay(args) => replay::run(&args),

@@ -114,7 +114,7 @@ impl Answer {
     }
 }
 
-/// Insists on the JSON of a refusal: four members, all texts, and the code.
+/// Insists on the JSON of a refusal: six members, all texts, the code, and the id by which it is explained.
 #[track_caller]
 pub(crate) fn assert_error(body: &str, code: &str) {
     let json: serde_json::Value =
@@ -124,9 +124,17 @@ pub(crate) fn assert_error(body: &str, code: &str) {
     let error = outer["error"].as_object().expect("an object");
     let mut names: Vec<_> = error.keys().map(String::as_str).collect();
     names.sort_unstable();
-    assert_eq!(names, ["code", "hint", "message", "type"], "{body}");
+    assert_eq!(
+        names,
+        ["code", "explain", "hint", "message", "request_id", "type"],
+        "{body}"
+    );
     assert_eq!(error["type"], "egress", "{body}");
     assert_eq!(error["code"], code, "{body}");
+    let id = error["request_id"].as_str().expect("a text");
+    assert_eq!(id.len(), 16, "{body}");
+    let explain = error["explain"].as_str().expect("a text");
+    assert!(explain.contains(&format!("--id {id} ")), "{body}");
     for name in ["message", "hint"] {
         assert!(
             error[name].as_str().is_some_and(|text| !text.is_empty()),

@@ -58,6 +58,10 @@ async fn each_request_has_its_row_and_no_row_has_a_secret() {
     assert_eq!(first["query"], Value::Null, "it is kept on demand alone");
     assert_eq!(first["credential"].as_str().map(str::len), Some(12));
     assert_eq!(second["credential"], Value::Null);
+    assert_eq!(second["id"], Value::Null, "it was not refused");
+    let id = third["id"].as_str().expect("an id");
+    let found = self::rows(&audit, &["--id", id]).await;
+    assert_eq!(found, std::slice::from_ref(third));
     assert_eq!(third["upstream"], Value::Null);
     for name in ["audit.db", "audit.db-wal"] {
         let bytes = std::fs::read(dir.path().join(name)).unwrap_or_default();
@@ -131,16 +135,27 @@ async fn what_was_changed_taken_out_or_cut_off_is_found() {
     let original = std::fs::read(&audit).expect("a file");
     for (change, told) in [
         (
-            "UPDATE requests SET path = '/other' WHERE number = 2",
+            "UPDATE rows SET path = '/other' WHERE number = 2",
             "row 2 was changed",
         ),
         (
-            "UPDATE requests SET query = '' WHERE number = 2",
+            "UPDATE rows SET query = '' WHERE number = 2",
             "row 2 was changed",
         ),
-        ("DELETE FROM requests WHERE number = 3", "row 3 is missing"),
-        ("DELETE FROM requests WHERE number = 1", "row 1 is missing"),
+        ("DELETE FROM rows WHERE number = 3", "row 3 is missing"),
+        ("DELETE FROM rows WHERE number = 1", "row 1 is missing"),
         ("UPDATE file SET number = 1", "row 2 is missing"),
+        (
+            "UPDATE kinds SET host = 'other.test:443'",
+            "row 1 was changed",
+        ),
+        ("UPDATE kinds SET status = 201", "row 1 was changed"),
+        (
+            "DELETE FROM kinds WHERE kind = (SELECT kind FROM rows WHERE number = 2)",
+            "is missing",
+        ),
+        ("DELETE FROM spans", "row 1 is hidden"),
+        ("UPDATE spans SET last = first - 1", "row 1 is hidden"),
     ] {
         std::fs::write(&audit, &original).expect("a file");
         change_with(&audit, change);
@@ -152,7 +167,7 @@ async fn what_was_changed_taken_out_or_cut_off_is_found() {
     assert_eq!(verify(&audit, &["--has", &link]).await.code, Some(0));
     change_with(
         &audit,
-        "DELETE FROM requests WHERE number = (SELECT max(number) FROM requests)",
+        "DELETE FROM rows WHERE number = (SELECT max(number) FROM rows)",
     );
     assert_eq!(verify(&audit, &[]).await.code, Some(0), "nobody can tell");
     assert_eq!(verify(&audit, &["--has", &link]).await.code, Some(1));
@@ -336,7 +351,7 @@ async fn a_copy_in_a_directory_that_cannot_be_written_is_read_and_no_row_moves_a
     assert!(read.stdout.contains("/one"), "{read:?}");
     change_with(
         &audit,
-        "UPDATE requests SET path = char(27) || '[31m' || char(10)",
+        "UPDATE rows SET path = char(27) || '[31m' || char(10)",
     );
     let table = audit_command(&audit, &[]).await;
     let is_plain = |c: char| c == '\n' || !c.is_control();

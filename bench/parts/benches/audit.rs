@@ -3,11 +3,17 @@
 //!     cargo bench -p egress-parts --bench audit [ROWS]
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use egress::audit::Client;
 use egress::audit::database::{Limits, Writer};
+use egress::audit::entry::Entry;
 use egress::audit::reader::{Filter, Next, Reader};
 use egress::audit::row::Row;
+use egress::outcome::Verdict;
+use egress::route::target::Scheme;
+use http::Method;
 
 /// Rows of one transaction, as they come together in 20 ms of a busy sidecar.
 const BATCH: i64 = 1000;
@@ -18,7 +24,9 @@ fn main() {
     let rows: i64 = rows.unwrap_or(1_000_000);
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("audit.db");
-    let (wall, cpu) = timed(|| write(&file, rows));
+    let before = cpu();
+    let ((), wall) = timed(|| write(&file, rows));
+    let cpu = cpu().saturating_sub(before);
     let rate = rows as f64 / wall.as_secs_f64();
     println!(
         "write {rows} rows: {wall:.1?}, {rate:.0} a second, {:.2} us of the processor each",
@@ -33,25 +41,20 @@ fn main() {
     let reader = Reader::open(&file).expect("an audit file");
     let filter = Filter {
         host: Some(format!("h{}.example.com", HOSTS / 2)),
-        latest: Some(100),
         ..Filter::default()
     };
-    let (latest, wall) = found(&reader, &filter);
+    let ((latest, _), wall) = timed(|| reader.latest(&filter, 100).expect("rows"));
     println!("the latest {latest} of a host: {wall:.1?}");
-    let all = Filter {
-        latest: None,
-        ..filter
-    };
-    let (every, wall) = found(&reader, &all);
+    let (every, wall) = found(&reader, &filter);
     println!("all {every} of a host: {wall:.1?}");
-    let (wall, _) = timed(|| _ = reader.verify(None).expect("a whole chain"));
+    let (_, wall) = timed(|| reader.verify(None).expect("a whole chain"));
     println!("verify: {wall:.1?}");
 }
 
 /// How many rows a filter finds, and in how long.
 fn found(reader: &Reader, filter: &Filter) -> (usize, Duration) {
     let mut found = 0;
-    let (wall, _) = timed(|| {
+    let ((), wall) = timed(|| {
         let take = |_: &Row<'_>| {
             found += 1;
             Next::More
@@ -70,38 +73,42 @@ fn write(file: &Path, rows: i64) {
     let mut writer = Writer::open(file, limits).expect("a new file");
     for first in (0..rows).step_by(usize::try_from(BATCH).expect("small")) {
         let batch = first..rows.min(first + BATCH);
-        writer.append(batch.map(row)).expect("room");
+        let entries: Vec<Arc<Entry>> = batch.map(|number| entry(number).into()).collect();
+        writer.append(&entries, Some("blue")).expect("room");
     }
 }
 
-fn row(number: i64) -> Row<'static> {
-    Row {
-        time: 1_795_973_510_000_000 + number * 1000,
-        client: "10.1.0.7".into(),
-        bottle: Some("blue".into()),
-        method: "POST".into(),
-        host: format!("h{}.example.com:443", number % HOSTS).into(),
-        path: format!("/v1/things/{number}/parts").into(),
-        route: Some(number % 40),
-        verdict: "allowed".into(),
-        code: "ok".into(),
-        slot: Some("EGRESS_TOKEN_0".into()),
+fn entry(number: i64) -> Entry {
+    let since = Duration::from_micros(1_795_973_510_000_000 + number.unsigned_abs() * 1000);
+    Entry {
+        time: UNIX_EPOCH + since,
+        client: Client::Address([10, 1, 0, 7].into()),
+        method: Some(Method::POST),
+        scheme: Some(Scheme::Https),
+        host: format!("h{}.example.com:443", number % HOSTS),
+        path: format!("/v1/things/{number}/parts"),
+        query: None,
+        route: u32::try_from(number % 40).ok(),
+        verdict: Verdict::Allowed,
+        code: "ok",
+        slot: "EGRESS_TOKEN_0".parse().ok(),
         credential: Some("0123456789ab".into()),
         status: 200,
-        bytes_up: 1000,
-        bytes_down: 2000,
-        head_us: Some(1500),
-        total_us: 1700,
-        upstream: Some("203.0.113.7:443".into()),
-        ..Row::default()
+        received: 1000,
+        sent: 2000,
+        head_after: Some(Duration::from_micros(1500)),
+        total: Duration::from_micros(1700),
+        upstream: Some(([203, 0, 113, 7], 443).into()),
+        id: None,
+        detail: None,
     }
 }
 
-/// How long it took, and how much of the processor.
-fn timed(work: impl FnOnce()) -> (Duration, Duration) {
-    let (begin, before) = (Instant::now(), cpu());
-    work();
-    (begin.elapsed(), cpu().saturating_sub(before))
+/// What came of it, and how long it took.
+fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let begin = Instant::now();
+    let done = work();
+    (done, begin.elapsed())
 }
 
 fn cpu() -> Duration {

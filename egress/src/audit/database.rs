@@ -7,13 +7,18 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{FlockOperation, flock};
 
+use super::append::append;
+use super::entry::Entry;
+use super::kinds::Kinds;
 use super::reader::beside;
-use super::row::{Link, Row};
+use super::row::Last;
+use super::schema::{VERSION, create, ending, prepare, recognise};
 use crate::credential::Salt;
 use crate::file::directory_of;
 
@@ -25,6 +30,7 @@ pub struct Writer {
     turn: File,
     path: PathBuf,
     limits: Limits,
+    kinds: Kinds,
     salt: Salt,
     last: Last,
     begun: SystemTime,
@@ -52,15 +58,6 @@ pub enum Rotated {
     Held,
 }
 
-/// The end of the chain.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Last {
-    /// The number of the last row, or 0.
-    pub number: i64,
-    /// Its link.
-    pub link: Link,
-}
-
 /// Why the file is of no use.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -70,9 +67,9 @@ pub enum Error {
     /// It is a file of another kind.
     #[error("{} is no audit file", .0.display())]
     Foreign(PathBuf),
-    /// It was written by a later version.
+    /// It was written by another version.
     #[error("the audit file {} has version {version}, and this program knows version {VERSION}", path.display())]
-    Later {
+    OtherVersion {
         /// Which file.
         path: PathBuf,
         /// Its version.
@@ -120,7 +117,9 @@ impl Error {
         match self {
             Self::Taken(_) => "give each sidecar an audit file of its own",
             Self::Foreign(_) => "name a file that is not there yet, or one that `--audit` has made",
-            Self::Later { .. } => "use the program that wrote it, or a later one",
+            Self::OtherVersion { .. } => {
+                "use the program that wrote it, or move it away to begin a new one"
+            }
             Self::Meddled(_) => {
                 "`egress audit verify` tells from where on; move the file away to begin a new one"
             }
@@ -143,31 +142,6 @@ impl Error {
     }
 }
 
-/// `PRAGMA application_id` (SQLite, "Magic Numbers"): EGRS.
-pub(super) const APPLICATION: i32 = 0x4547_5253;
-/// `PRAGMA user_version`.
-pub(super) const VERSION: i32 = 1;
-
-/// Denials are few and often asked for, so they have an index of their own.
-const SCHEMA: &str = "
-    CREATE TABLE file (salt BLOB NOT NULL, number INTEGER NOT NULL, link BLOB NOT NULL) STRICT;
-    CREATE TABLE requests (
-        number INTEGER PRIMARY KEY, time INTEGER NOT NULL, client TEXT NOT NULL, bottle TEXT, method TEXT NOT NULL,
-        scheme TEXT, host TEXT NOT NULL, path TEXT NOT NULL, query TEXT, route INTEGER, verdict TEXT NOT NULL, code TEXT NOT NULL,
-        slot TEXT, credential TEXT, status INTEGER NOT NULL, bytes_up INTEGER NOT NULL, bytes_down INTEGER NOT NULL,
-        head_us INTEGER, total_us INTEGER NOT NULL, upstream TEXT, id TEXT, detail TEXT, link BLOB NOT NULL
-    ) STRICT;
-    CREATE INDEX requests_host ON requests (host);
-    CREATE INDEX requests_refused ON requests (code) WHERE verdict <> 'allowed';
-";
-
-/// The columns in the order of [`Row`].
-pub(super) const COLUMNS: &str = "number, time, client, bottle, method, scheme, host, path, query, route, verdict, code, slot, credential, \
-                                  status, bytes_up, bytes_down, head_us, total_us, upstream, id, detail, link";
-
-const INSERT: &str = "INSERT INTO requests VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, \
-                      ?19, ?20, ?21, ?22, ?23)";
-
 impl Writer {
     /// Opens the file, or makes it, and takes the turn to write it.
     ///
@@ -178,15 +152,20 @@ impl Writer {
         Self::begin(path, limits, None)
     }
 
-    /// Adds rows, all or none. Their numbers and links are set here.
+    /// Adds a row for each entry, all or none.
     ///
     /// # Errors
     ///
     /// [`Error::Meddled`] where the file does not end as this process left it; else the library's, and the next try may do.
-    pub fn append<'r>(&mut self, rows: impl Iterator<Item = Row<'r>>) -> Result<(), Error> {
+    pub fn append(&mut self, entries: &[Arc<Entry>], bottle: Option<&str>) -> Result<(), Error> {
         self.stay_in_place()?;
-        let before = self.last;
-        let appended = insert(&mut self.connection, before, rows);
+        let appended = append(
+            &mut self.connection,
+            &mut self.kinds,
+            self.last,
+            entries,
+            bottle,
+        );
         match appended {
             Ok(Some(last)) => {
                 self.last = last;
@@ -249,6 +228,7 @@ impl Writer {
             turn,
             path: path.to_owned(),
             limits,
+            kinds: Kinds::default(),
             salt,
             last,
             begun: first.unwrap_or_else(SystemTime::now),
@@ -329,155 +309,11 @@ fn take_turn(path: &Path) -> Result<File, Error> {
     }
 }
 
-/// Whether the file is empty. One of another kind, or of a later version, is refused.
-pub(super) fn recognise(connection: &Connection, path: &Path) -> Result<bool, Error> {
-    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
-    let read = || -> rusqlite::Result<(i32, i32, i64)> {
-        let tables = "SELECT count(*) FROM sqlite_schema";
-        let tables = connection.query_row(tables, [], |row| row.get(0))?;
-        Ok((pragma("application_id")?, pragma("user_version")?, tables))
-    };
-    match read() {
-        Ok((APPLICATION, VERSION, _)) => Ok(false),
-        Ok((APPLICATION, version, _)) => Err(Error::Later {
-            path: path.to_owned(),
-            version,
-        }),
-        Ok((_, _, 0)) => Ok(true),
-        Ok(_) => Err(Error::Foreign(path.to_owned())),
-        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) => {
-            Err(Error::Foreign(path.to_owned()))
-        }
-        Err(source) => Err(failed(path, source)),
-    }
-}
-
 fn new_salt(path: &Path) -> Result<Salt, Error> {
     let mut salt = Salt([0; 32]);
     aws_lc_rs::rand::fill(&mut salt.0)
         .map_err(|_| not_to_be_had(path, io::Error::other("no random numbers")))?;
     Ok(salt)
-}
-
-/// Makes the tables, in one step: a file is empty, or whole.
-fn create(connection: &mut Connection, salt: Salt, last: Last) -> rusqlite::Result<()> {
-    let transaction = connection.transaction()?;
-    transaction.execute_batch(SCHEMA)?;
-    let values = params![salt.0, last.number, last.link.0];
-    transaction.execute("INSERT INTO file VALUES (?1, ?2, ?3)", values)?;
-    transaction.pragma_update(None, "application_id", APPLICATION)?;
-    transaction.pragma_update(None, "user_version", VERSION)?;
-    transaction.commit()
-}
-
-/// Readers do not wait for the writer, nor it for them. The last rows may be lost where the machine loses its power, and never
-/// the file.
-fn prepare(connection: &Connection) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "synchronous", "NORMAL")?;
-    connection.pragma_update(None, "temp_store", "MEMORY")?;
-    connection.pragma_update(None, "trusted_schema", "OFF")
-}
-
-/// The salt, the end of the chain, and when the first row was made.
-fn ending(connection: &Connection) -> rusqlite::Result<(Salt, Last, Option<SystemTime>)> {
-    let (salt, before) = start(connection)?;
-    let last = connection
-        .query_row(LAST, [], |row| {
-            Ok(Last {
-                number: row.get(0)?,
-                link: Link(row.get(1)?),
-            })
-        })
-        .optional()?;
-    let first: Option<i64> = connection
-        .query_row(
-            "SELECT time FROM requests ORDER BY number LIMIT 1",
-            [],
-            |row| row.get(0),
-        )
-        .optional()?;
-    let first = first.and_then(|time| u64::try_from(time).ok());
-    let first = first.map(|time| UNIX_EPOCH + Duration::from_micros(time));
-    Ok((salt, last.unwrap_or(before), first))
-}
-
-const LAST: &str = "SELECT number, link FROM requests ORDER BY number DESC LIMIT 1";
-
-/// The salt, and where the chain was before the file's first row.
-pub(super) fn start(connection: &Connection) -> rusqlite::Result<(Salt, Last)> {
-    connection.query_row("SELECT salt, number, link FROM file", [], |row| {
-        let last = Last {
-            number: row.get(1)?,
-            link: Link(row.get(2)?),
-        };
-        Ok((Salt(row.get(0)?), last))
-    })
-}
-
-/// Adds rows after `before`. None where the file ends otherwise.
-fn insert<'r>(
-    connection: &mut Connection,
-    before: Last,
-    rows: impl Iterator<Item = Row<'r>>,
-) -> rusqlite::Result<Option<Last>> {
-    let transaction =
-        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let mut last = before;
-    {
-        let found = transaction
-            .prepare(LAST)?
-            .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()?;
-        let is_as_left = match found {
-            Some((number, link)) => {
-                before
-                    == Last {
-                        number,
-                        link: Link(link),
-                    }
-            }
-            None => start(&transaction)?.1 == before,
-        };
-        if !is_as_left {
-            return Ok(None);
-        }
-        let mut statement = transaction.prepare(INSERT)?;
-        for mut row in rows {
-            row.number = last.number + 1;
-            last = Last {
-                number: row.number,
-                link: row.link(&last.link),
-            };
-            statement.execute(params![
-                row.number,
-                row.time,
-                row.client,
-                row.bottle,
-                row.method,
-                row.scheme,
-                row.host,
-                row.path,
-                row.query,
-                row.route,
-                row.verdict,
-                row.code,
-                row.slot,
-                row.credential,
-                row.status,
-                row.bytes_up,
-                row.bytes_down,
-                row.head_us,
-                row.total_us,
-                row.upstream,
-                row.id,
-                row.detail,
-                last.link.0,
-            ])?;
-        }
-    }
-    transaction.commit()?;
-    Ok(Some(last))
 }
 
 /// `egress.db` up to row 1234 becomes `egress.1234.db`.

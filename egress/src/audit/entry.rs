@@ -8,7 +8,7 @@ use http::Method;
 
 use super::Client;
 use super::id::RequestId;
-use super::row::Row;
+use super::row::{Own, Row};
 use crate::credential::SlotName;
 use crate::outcome::Verdict;
 use crate::route::Line;
@@ -70,10 +70,9 @@ impl Entry {
 
     /// The row of the audit file, but for its number.
     pub fn row<'e>(&'e self, bottle: Option<&'e str>) -> Row<'e> {
-        let since = self.time.duration_since(UNIX_EPOCH).unwrap_or_default();
         Row {
             number: 0,
-            time: micros(since),
+            time: micros(self.time.duration_since(UNIX_EPOCH).unwrap_or_default()),
             client: self.client.to_string().into(),
             bottle: bottle.map(Into::into),
             method: self.method().into(),
@@ -81,7 +80,7 @@ impl Entry {
             host: self.host.as_str().into(),
             path: self.path.as_str().into(),
             query: self.query.as_deref().map(Into::into),
-            route: self.route.map(|line| line as i64),
+            route: self.route.map(i64::from),
             verdict: self.verdict.as_str().into(),
             code: self.code.into(),
             slot: self.slot.as_ref().map(|slot| slot.as_str().into()),
@@ -94,6 +93,22 @@ impl Entry {
             upstream: self.upstream.map(|address| address.to_string().into()),
             id: self.id.map(|id| id.to_string().into()),
             detail: self.detail.as_deref().map(Into::into),
+        }
+    }
+
+    /// What its row has for itself. `id` is the text of its own.
+    pub(super) fn own<'e>(&'e self, number: i64, id: Option<&'e str>) -> Own<'e> {
+        Own {
+            number,
+            time: micros(self.time.duration_since(UNIX_EPOCH).unwrap_or_default()),
+            path: &self.path,
+            query: self.query.as_deref(),
+            bytes_up: saturated(self.received),
+            bytes_down: saturated(self.sent),
+            head_us: self.head_after.map(micros),
+            total_us: micros(self.total),
+            id,
+            detail: self.detail.as_deref(),
         }
     }
 }

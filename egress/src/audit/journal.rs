@@ -155,7 +155,7 @@ impl Shared {
     fn write(&self, mut writer: Writer, bottle: Option<&str>) {
         let mut not_before = Instant::now();
         while let Some(entries) = self.next() {
-            while let Err(error) = writer.append(entries.iter().map(|entry| entry.row(bottle))) {
+            while let Err(error) = writer.append(&entries, bottle) {
                 self.failed(&error);
                 thread::sleep(RETRY);
             }

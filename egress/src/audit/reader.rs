@@ -1,16 +1,20 @@
 //! Reading the audit file: rows by what is asked for, and whether the chain is whole.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::types::{FromSql, ToSql, ValueRef};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params_from_iter};
 
-use super::database::{COLUMNS, Error, Last, failed, not_to_be_had, recognise, start};
-use super::row::{Link, Row};
+use super::append::SPAN;
+use super::database::{Error, failed, not_to_be_had};
+use super::id::RequestId;
+use super::row::{KindHash, Last, Link, Row};
+use super::schema::{COLUMNS, recognise, start};
 use crate::outcome::Verdict;
 
 /// An audit file that is read, whoever writes it meanwhile.
@@ -37,10 +41,10 @@ pub struct Filter {
     pub since: Option<i64>,
     /// Before this time, in microseconds since 1970.
     pub until: Option<i64>,
+    /// The one of a refusal.
+    pub id: Option<RequestId>,
     /// Rows after this number.
     pub after: Option<i64>,
-    /// The latest so many; `None` for all.
-    pub latest: Option<usize>,
 }
 
 /// What the chain of a file proves.
@@ -68,6 +72,9 @@ pub enum Unproven {
     /// A row is not as it was written.
     #[error("row {0} was changed, or one before it was taken out or put in")]
     Changed(i64),
+    /// A row is as it was written, and is not found by what it asks for.
+    #[error("row {0} is hidden: the index does not name it")]
+    Hidden(i64),
     /// What the chain begins with is gone.
     #[error("the beginning of the chain was taken out")]
     Beginning,
@@ -124,21 +131,14 @@ impl Reader {
         filter: &Filter,
         mut take: impl FnMut(&Row<'_>) -> Next,
     ) -> Result<(), Error> {
-        let (conditions, values) = filter.conditions();
-        let latest = match filter.latest {
-            // The last ones, and then in their order.
-            Some(latest) => format!(
-                "SELECT * FROM (SELECT {COLUMNS} FROM requests{conditions} ORDER BY number DESC LIMIT {latest}) ORDER BY number"
-            ),
-            None => format!("SELECT {COLUMNS} FROM requests{conditions} ORDER BY number"),
-        };
         let mut read = || -> rusqlite::Result<()> {
-            let mut statement = self.connection.prepare(&latest)?;
-            let values: Vec<&dyn ToSql> = values.iter().map(|value| &**value).collect();
-            let mut rows = statement.query(&*values)?;
-            while let Some(row) = rows.next()? {
-                if take(&decoded(row)?.0) == Next::Enough {
-                    break;
+            let mut search = Search::prepare(&self.connection, filter, COLUMNS, Order::Earliest)?;
+            for stretch in std::mem::take(&mut search.stretches) {
+                let mut rows = search.within(stretch)?;
+                while let Some(row) = rows.next()? {
+                    if take(&decoded(row)?.0) == Next::Enough {
+                        return Ok(());
+                    }
                 }
             }
             Ok(())
@@ -146,20 +146,26 @@ impl Reader {
         read().map_err(|source| failed(&self.path, source))
     }
 
-    /// How many rows are asked for, and there.
+    /// The latest rows that are asked for: how many there are, up to `most`, and the number of the first of them.
     ///
     /// # Errors
     ///
     /// [`Error`].
-    pub fn count(&self, filter: &Filter) -> Result<usize, Error> {
-        let (conditions, values) = filter.conditions();
-        let query = format!("SELECT count(*) FROM requests{conditions}");
-        let values: Vec<&dyn ToSql> = values.iter().map(|value| &**value).collect();
-        let count = self
-            .connection
-            .query_row(&query, &*values, |row| row.get::<_, u32>(0))
-            .map_err(|source| failed(&self.path, source))?;
-        Ok(count as usize)
+    pub fn latest(&self, filter: &Filter, most: usize) -> Result<(usize, Option<i64>), Error> {
+        let read = || -> rusqlite::Result<(usize, Option<i64>)> {
+            let mut found = (0, None);
+            let mut search = Search::prepare(&self.connection, filter, "number", Order::Latest)?;
+            for stretch in std::mem::take(&mut search.stretches).into_iter().rev() {
+                let mut rows = search.within(stretch)?;
+                while found.0 < most
+                    && let Some(row) = rows.next()?
+                {
+                    found = (found.0 + 1, Some(row.get(0)?));
+                }
+            }
+            Ok(found)
+        };
+        read().map_err(|source| failed(&self.path, source))
     }
 
     /// Follows the chain from one end to the other. `link` is one that was noted before, and should be in it.
@@ -179,20 +185,34 @@ impl Reader {
         };
         let mut last = before;
         let mut has = link.is_none_or(|link| link == before.link);
-        let query = format!("SELECT {COLUMNS} FROM requests ORDER BY number");
+        let mut index = self.connection.prepare(COVERED).map_err(fail)?;
+        let mut kinds: HashMap<i64, (KindHash, i64)> = HashMap::new();
+        let query =
+            format!("SELECT {COLUMNS} FROM rows CROSS JOIN kinds USING (kind) ORDER BY number");
         let mut statement = self.connection.prepare(&query).map_err(fail)?;
         let mut rows = statement.query([]).map_err(fail)?;
         while let Some(row) = rows.next().map_err(fail)? {
-            let (row, kept) = decoded(row).map_err(fail)?;
+            let (row, kept, kind) = decoded(row).map_err(fail)?;
             if row.number != last.number + 1 {
                 return Err(Unproven::Gap {
                     expected: last.number + 1,
                     found: row.number,
                 });
             }
-            let made = row.link(&last.link);
+            if kinds.len() >= KINDS {
+                kinds.clear();
+            }
+            let (hash, covered) = kinds.entry(kind).or_insert_with(|| (row.kind_hash(), 0));
+            let made = row.own().link(&last.link, hash);
             if made != kept {
                 return Err(Unproven::Changed(row.number));
+            }
+            if *covered < row.number {
+                let until = index.query_row([kind, row.number], |row| row.get(0));
+                *covered = until.optional().map_err(fail)?.unwrap_or(0);
+            }
+            if *covered < row.number {
+                return Err(Unproven::Hidden(row.number));
             }
             has |= link == Some(made);
             last = Last {
@@ -238,16 +258,130 @@ fn immutable(path: &Path) -> OsString {
 /// How long a lock of the writer is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Kinds that are remembered at once.
+const KINDS: usize = 65_536;
+/// Up to which row a kind is named without a gap, from a row on.
+const COVERED: &str =
+    "SELECT last FROM spans WHERE kind = ? AND first <= ? ORDER BY first DESC LIMIT 1";
+
+/// Rows one after the other, the first and the last of them included.
+type Stretch = (i64, i64);
+
+/// A condition, and the values in it.
+type Condition = (String, Vec<Box<dyn ToSql>>);
+
+/// A search for rows, made ready once for all stretches in which there are some of the kinds that are asked for.
+struct Search<'c> {
+    statement: rusqlite::Statement<'c>,
+    stretches: Vec<Stretch>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    Earliest,
+    Latest,
+}
+
+impl<'c> Search<'c> {
+    fn prepare(
+        connection: &'c Connection,
+        filter: &Filter,
+        columns: &str,
+        order: Order,
+    ) -> rusqlite::Result<Self> {
+        let kinds = kinds(connection, filter)?;
+        let stretches = stretches(connection, filter, kinds.as_ref())?;
+        let order = match order {
+            Order::Earliest => "ORDER BY number",
+            Order::Latest => "ORDER BY number DESC",
+        };
+        let (mut conditions, mut values) = (String::new(), Vec::new());
+        for (condition, more) in kinds.into_iter().chain(filter.of_row()) {
+            conditions.push_str(" AND ");
+            conditions.push_str(&condition);
+            values.extend(more);
+        }
+        // The stretch is bound for each anew.
+        let text = format!(
+            "SELECT {columns} FROM rows CROSS JOIN kinds USING (kind) WHERE number BETWEEN ? AND ?{conditions} {order}"
+        );
+        let mut statement = connection.prepare(&text)?;
+        for (place, value) in values.iter().enumerate() {
+            statement.raw_bind_parameter(place + 3, value)?;
+        }
+        Ok(Self {
+            statement,
+            stretches,
+        })
+    }
+
+    fn within(&mut self, stretch: Stretch) -> rusqlite::Result<rusqlite::Rows<'_>> {
+        self.statement.raw_bind_parameter(1, stretch.0)?;
+        self.statement.raw_bind_parameter(2, stretch.1)?;
+        Ok(self.statement.raw_query())
+    }
+}
+
+/// Which kinds are asked for, where not all are.
+fn kinds(connection: &Connection, filter: &Filter) -> rusqlite::Result<Option<Condition>> {
+    // As numbers in the text, so many are compared sooner than they are looked up.
+    const FEW: usize = 64;
+    let Some((conditions, values)) = filter.of_kind() else {
+        return Ok(None);
+    };
+    let query = format!("SELECT kind FROM kinds WHERE {conditions}");
+    let mut statement = connection.prepare(&format!("{query} LIMIT {}", FEW + 1))?;
+    let found = statement.query_map(params_from_iter(&values), |row| row.get::<_, i64>(0))?;
+    let found = found
+        .map(|kind| kind.map(|kind| kind.to_string()))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(Some(match found.len() <= FEW {
+        true => (format!("kind IN ({})", found.join(", ")), Vec::new()),
+        false => (format!("kind IN ({query})"), values),
+    }))
+}
+
+/// The stretches that have rows of the kinds, and some others; or all.
+fn stretches(
+    connection: &Connection,
+    filter: &Filter,
+    kinds: Option<&Condition>,
+) -> rusqlite::Result<Vec<Stretch>> {
+    // Rows between two stretches that are rather read than left out.
+    const CLOSE: i64 = 64;
+    let after = filter.after.unwrap_or(0);
+    let Some((condition, values)) = kinds else {
+        return Ok(vec![(after + 1, i64::MAX)]);
+    };
+    let query = format!(
+        "SELECT DISTINCT first, last FROM spans
+         WHERE first > {after} - {SPAN} AND last > {after} AND {condition} ORDER BY first"
+    );
+    let mut statement = connection.prepare(&query)?;
+    let found = statement.query_map(params_from_iter(values), |row| {
+        Ok((row.get(0)?, row.get(1)?))
+    })?;
+    let mut all: Vec<Stretch> = Vec::new();
+    for stretch in found {
+        let (first, last): Stretch = stretch?;
+        match all.last_mut() {
+            Some((_, end)) if first - *end <= CLOSE => *end = last,
+            _ => all.push((first.max(after + 1), last)),
+        }
+    }
+    Ok(all)
+}
+
 impl Filter {
-    /// What follows FROM, and the values in it.
-    fn conditions(&self) -> (String, Vec<Box<dyn ToSql>>) {
+    /// What is asked of a kind, if anything.
+    fn of_kind(&self) -> Option<Condition> {
         let mut all: Vec<&str> = Vec::new();
         let mut values: Vec<Box<dyn ToSql>> = Vec::new();
         if let Some(host) = self.host.as_ref().map(|host| host.to_ascii_lowercase()) {
             match host.contains(':') {
                 true => {
                     all.push("host = ?");
-                    values.push(Box::new(host.clone()));
+                    values.push(Box::new(host));
                 }
                 // A range, which the index has: what begins with the name and a colon, the character before `;`.
                 false => {
@@ -268,31 +402,26 @@ impl Filter {
                 values.push(Box::new(value.to_owned()));
             }
         }
-        if let Some(text) = &self.text {
-            all.push("instr(host || ' ' || path || ' ' || ifnull(query, '') || ' ' || ifnull(detail, ''), ?) > 0");
-            values.push(Box::new(text.clone()));
-        }
-        let bounds = [
-            ("time >= ?", self.since),
-            ("time < ?", self.until),
-            ("number > ?", self.after),
-        ];
-        for (condition, bound) in bounds {
-            if let Some(bound) = bound {
-                all.push(condition);
-                values.push(Box::new(bound));
-            }
-        }
-        let text = match all.is_empty() {
-            true => String::new(),
-            false => format!(" WHERE {}", all.join(" AND ")),
+        (!all.is_empty()).then(|| (all.join(" AND "), values))
+    }
+
+    /// What is asked of a row itself, but for its number.
+    fn of_row(&self) -> Vec<Condition> {
+        const TEXT: &str = "instr(lower(host || ' ' || path || ' ' || ifnull(query, '') || ' ' || ifnull(detail, '')), lower(?)) > 0";
+        let mut all = Vec::new();
+        let mut ask = |condition: &str, value: Option<Box<dyn ToSql>>| {
+            all.extend(value.map(|value| (condition.to_owned(), vec![value])));
         };
-        (text, values)
+        ask(TEXT, self.text.clone().map(|text| Box::new(text) as _));
+        ask("id = ?", self.id.map(|id| Box::new(id.to_string()) as _));
+        ask("time >= ?", self.since.map(|bound| Box::new(bound) as _));
+        ask("time < ?", self.until.map(|bound| Box::new(bound) as _));
+        all
     }
 }
 
-/// A row, and the link that is kept with it.
-fn decoded<'r>(row: &'r rusqlite::Row<'_>) -> rusqlite::Result<(Row<'r>, Link)> {
+/// A row, the link that is kept with it, and its kind.
+fn decoded<'r>(row: &'r rusqlite::Row<'_>) -> rusqlite::Result<(Row<'r>, Link, i64)> {
     let mut columns = Columns(row, 0);
     let decoded = Row {
         number: columns.value()?,
@@ -318,7 +447,7 @@ fn decoded<'r>(row: &'r rusqlite::Row<'_>) -> rusqlite::Result<(Row<'r>, Link)> 
         id: columns.some_text()?,
         detail: columns.some_text()?,
     };
-    Ok((decoded, Link(columns.value()?)))
+    Ok((decoded, Link(columns.value()?), columns.value()?))
 }
 
 /// The columns of a row, one after the other.

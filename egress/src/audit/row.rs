@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::digest::{SHA256, digest};
 
 /// What is kept of one request, as its columns have it. What an agent chose was escaped before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,48 +57,120 @@ pub struct Row<'r> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Link(pub [u8; 32]);
 
+/// The end of a chain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Last {
+    /// The number of the last row, or 0.
+    pub number: i64,
+    /// Its link.
+    pub link: Link,
+}
+
+/// The hash of what a row has in common with all of its kind.
+pub type KindHash = [u8; 32];
+
+/// What a row has for itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Own<'r> {
+    /// As in [`Row`].
+    pub number: i64,
+    /// As in [`Row`].
+    pub time: i64,
+    /// As in [`Row`].
+    pub path: &'r str,
+    /// As in [`Row`].
+    pub query: Option<&'r str>,
+    /// As in [`Row`].
+    pub bytes_up: i64,
+    /// As in [`Row`].
+    pub bytes_down: i64,
+    /// As in [`Row`].
+    pub head_us: Option<i64>,
+    /// As in [`Row`].
+    pub total_us: i64,
+    /// As in [`Row`].
+    pub id: Option<&'r str>,
+    /// As in [`Row`].
+    pub detail: Option<&'r str>,
+}
+
 impl Row<'_> {
-    /// SHA-256 of the link before and of all columns, each in a form that no other value has.
+    /// The link of this row behind the one before.
     pub fn link(&self, before: &Link) -> Link {
-        let mut hash = Hash(Context::new(&SHA256));
-        hash.0.update(&before.0);
-        hash.integer(Some(self.number));
-        hash.integer(Some(self.time));
-        hash.text(Some(&self.client));
-        hash.text(self.bottle.as_deref());
-        hash.text(Some(&self.method));
-        hash.text(self.scheme.as_deref());
-        hash.text(Some(&self.host));
-        hash.text(Some(&self.path));
-        hash.text(self.query.as_deref());
-        hash.integer(self.route);
-        hash.text(Some(&self.verdict));
-        hash.text(Some(&self.code));
-        hash.text(self.slot.as_deref());
-        hash.text(self.credential.as_deref());
-        hash.integer(Some(self.status));
-        hash.integer(Some(self.bytes_up));
-        hash.integer(Some(self.bytes_down));
-        hash.integer(self.head_us);
-        hash.integer(Some(self.total_us));
-        hash.text(self.upstream.as_deref());
-        hash.text(self.id.as_deref());
-        hash.text(self.detail.as_deref());
-        let mut link = Link::default();
-        link.0.copy_from_slice(hash.0.finish().as_ref());
-        link
+        self.own().link(before, &self.kind_hash())
+    }
+
+    /// SHA-256 of the columns that all rows of its kind have alike.
+    pub fn kind_hash(&self) -> KindHash {
+        let mut bytes = Unambiguous::default();
+        bytes.text(Some(&self.client));
+        bytes.text(self.bottle.as_deref());
+        bytes.text(Some(&self.method));
+        bytes.text(self.scheme.as_deref());
+        bytes.text(Some(&self.host));
+        bytes.integer(self.route);
+        bytes.text(Some(&self.verdict));
+        bytes.text(Some(&self.code));
+        bytes.text(self.slot.as_deref());
+        bytes.text(self.credential.as_deref());
+        bytes.integer(Some(self.status));
+        bytes.text(self.upstream.as_deref());
+        bytes.hash()
+    }
+
+    /// The other columns.
+    pub fn own(&self) -> Own<'_> {
+        Own {
+            number: self.number,
+            time: self.time,
+            path: &self.path,
+            query: self.query.as_deref(),
+            bytes_up: self.bytes_up,
+            bytes_down: self.bytes_down,
+            head_us: self.head_us,
+            total_us: self.total_us,
+            id: self.id.as_deref(),
+            detail: self.detail.as_deref(),
+        }
     }
 }
 
-struct Hash(Context);
+impl Own<'_> {
+    /// SHA-256 of the link before, of the kind and of what is the row's own, each in a form that no other value has.
+    pub fn link(&self, before: &Link, kind: &KindHash) -> Link {
+        let mut bytes = Unambiguous::default();
+        bytes.0.extend_from_slice(&before.0);
+        bytes.0.extend_from_slice(kind);
+        bytes.integer(Some(self.number));
+        bytes.integer(Some(self.time));
+        bytes.text(Some(self.path));
+        bytes.text(self.query);
+        bytes.integer(Some(self.bytes_up));
+        bytes.integer(Some(self.bytes_down));
+        bytes.integer(self.head_us);
+        bytes.integer(Some(self.total_us));
+        bytes.text(self.id);
+        bytes.text(self.detail);
+        Link(bytes.hash())
+    }
+}
 
-impl Hash {
+/// Values one after the other, so that no two sequences of them are the same bytes.
+struct Unambiguous(Vec<u8>);
+
+impl Default for Unambiguous {
+    fn default() -> Self {
+        Self(Vec::with_capacity(512))
+    }
+}
+
+impl Unambiguous {
     fn integer(&mut self, value: Option<i64>) {
         match value {
-            None => self.0.update(b"n"),
+            None => self.0.push(b'n'),
             Some(value) => {
-                self.0.update(b"i");
-                self.0.update(&value.to_be_bytes());
+                self.0.push(b'i');
+                self.0.extend_from_slice(&value.to_be_bytes());
             }
         }
     }
@@ -106,13 +178,19 @@ impl Hash {
     /// With its length before it: no end of a column can be moved into the next one.
     fn text(&mut self, value: Option<&str>) {
         match value {
-            None => self.0.update(b"n"),
+            None => self.0.push(b'n'),
             Some(text) => {
-                self.0.update(b"t");
-                self.0.update(&(text.len() as u64).to_be_bytes());
-                self.0.update(text.as_bytes());
+                self.0.push(b't');
+                self.0.extend_from_slice(&(text.len() as u64).to_be_bytes());
+                self.0.extend_from_slice(text.as_bytes());
             }
         }
+    }
+
+    fn hash(&self) -> [u8; 32] {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest(&SHA256, &self.0).as_ref());
+        hash
     }
 }
 

@@ -15,6 +15,7 @@ use serde_json::Value;
 use self::table::Shape;
 use super::{Failure, print};
 use crate::audit::database::{self, earlier_files};
+use crate::audit::id::RequestId;
 use crate::audit::object::object;
 use crate::audit::reader::{Filter, Next, Reader, Unproven, Verified};
 use crate::audit::row::{Link, Row};
@@ -58,13 +59,16 @@ struct QueryArgs {
     /// What became of them
     #[arg(long, value_enum)]
     verdict: Option<VerdictArg>,
+    /// The one request that an agent was told this id of, as `request_id`
+    #[arg(long, value_name = "ID")]
+    id: Option<RequestId>,
     /// The code, as in `x-egress-error`
     #[arg(long, value_name = "CODE")]
     code: Option<String>,
     /// The client's address, or `unix`
     #[arg(long, value_name = "ADDRESS")]
     client: Option<String>,
-    /// A part of the host, the path, the query or the detail
+    /// A part of the host, the path, the query or the detail, in capitals or not
     #[arg(long, value_name = "TEXT")]
     text: Option<String>,
     /// Not before this time: 10m or 2h ago, or 2026-11-29T12:00:00Z
@@ -145,15 +149,16 @@ fn query(file: &Path, args: &QueryArgs) -> Result<ExitCode, Failure> {
         text: args.text.clone(),
         since: args.since,
         until: args.until,
+        id: args.id,
         after: None,
-        latest: (args.latest > 0).then_some(args.latest),
     };
+    let mut latest = (args.latest > 0).then_some(args.latest);
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut printed = Ok(());
     let mut is_begun = false;
     loop {
         let mut last = None;
-        for (file, filter) in portions(file, &filter)? {
+        for (file, filter) in portions(file, &filter, latest)? {
             // Before the head: where there is nothing to read, nothing is printed.
             let reader = Reader::open(&file).map_err(unreadable)?;
             if !is_begun {
@@ -174,29 +179,30 @@ fn query(file: &Path, args: &QueryArgs) -> Result<ExitCode, Failure> {
         }
         // From the end of the file, where nothing that was asked for was there: what is written next is larger.
         filter.after = last.or(filter.after);
-        filter.latest = None;
+        latest = None;
         thread::sleep(LOOK);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Which files have what is asked for, the earliest first, and of which of them the latest rows are enough.
-fn portions(file: &Path, filter: &Filter) -> Result<Vec<(PathBuf, Filter)>, Failure> {
+/// Which files have what is asked for, the earliest first, and from which row on in each.
+fn portions(
+    file: &Path,
+    filter: &Filter,
+    mut missing: Option<usize>,
+) -> Result<Vec<(PathBuf, Filter)>, Failure> {
     let mut portions = Vec::new();
-    let mut missing = filter.latest;
     for (number, file) in chain(file)?.into_iter().rev() {
         if number.is_some_and(|last| filter.after.is_some_and(|after| last <= after)) {
             break;
         }
-        let of_file = Filter {
-            latest: missing,
-            ..filter.clone()
-        };
+        let mut of_file = filter.clone();
         if let Some(missing) = &mut missing {
-            let found = Reader::open(&file)
-                .and_then(|reader| reader.count(filter))
+            let (found, first) = Reader::open(&file)
+                .and_then(|reader| reader.latest(filter, *missing))
                 .map_err(unreadable)?;
-            *missing = missing.saturating_sub(found);
+            *missing -= found;
+            of_file.after = first.map(|first| first - 1).or(of_file.after);
         }
         portions.push((file, of_file));
         if missing == Some(0) {
@@ -225,14 +231,32 @@ const LOOK: Duration = Duration::from_millis(200);
 /// # Errors
 ///
 /// A runtime [`Failure`] for a file that cannot be read.
-pub(super) fn each(file: &Path, mut take: impl FnMut(Value)) -> Result<(), Failure> {
+pub(super) fn each(file: &Path, take: impl FnMut(Value)) -> Result<(), Failure> {
+    every(file, &Filter::default(), take)
+}
+
+/// Hands the row of a refusal to `take`, where there is one.
+///
+/// # Errors
+///
+/// A runtime [`Failure`] for a file that cannot be read.
+pub(super) fn named(file: &Path, id: RequestId, take: impl FnMut(Value)) -> Result<(), Failure> {
+    let filter = Filter {
+        id: Some(id),
+        ..Filter::default()
+    };
+    every(file, &filter, take)
+}
+
+/// The rows that are asked for, of all files of the name.
+fn every(file: &Path, filter: &Filter, mut take: impl FnMut(Value)) -> Result<(), Failure> {
     for (_, file) in chain(file)? {
         let reader = Reader::open(&file).map_err(unreadable)?;
         let take = |row: &Row<'_>| {
             take(object(row));
             Next::More
         };
-        reader.rows(&Filter::default(), take).map_err(unreadable)?;
+        reader.rows(filter, take).map_err(unreadable)?;
     }
     Ok(())
 }

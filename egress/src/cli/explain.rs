@@ -4,12 +4,18 @@
 //! Exit: 0 the request is admitted, 1 it is denied, 2 usage or configuration.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::anyhow;
 use http::Method;
+use serde_json::Value;
 
 use self::explanation::Explanation;
+use super::recorded::{self, Asked, Source};
+use super::{Failure, status};
+use crate::admin::AdminAddress;
+use crate::audit::id::RequestId;
 use crate::config::{self, Colour};
 use crate::route::Routes;
 use crate::route::target::{Kind, Target};
@@ -21,9 +27,18 @@ mod explanation;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The routes file
-    #[arg(short, long, value_name = "FILE")]
-    routes: PathBuf,
+    /// The routes file. With `--id` it is the sidecar's own, if none is named
+    #[arg(short, long, value_name = "FILE", required_unless_present = "id")]
+    routes: Option<PathBuf>,
+    /// Explain the request that an agent was told this id of, as `request_id`. What its query was is not known
+    #[arg(long, value_name = "ID", conflicts_with_all = ["method", "url", "websocket"])]
+    id: Option<RequestId>,
+    /// The running sidecar that refused it, by its admin socket: unix:PATH or IP:PORT. It keeps the latest refusals
+    #[arg(long, value_name = "ADDRESS", env = "EGRESS_ADMIN")]
+    admin: Option<AdminAddress>,
+    /// The audit file that it is in
+    #[arg(long, value_name = "FILE", requires = "id")]
+    audit: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -31,11 +46,11 @@ pub struct Args {
     #[arg(long)]
     websocket: bool,
     /// The request's method
-    #[arg(value_name = "METHOD")]
-    method: String,
+    #[arg(value_name = "METHOD", required_unless_present = "id")]
+    method: Option<String>,
     /// The request's URL; its path and query are taken byte for byte, as a client would send them
-    #[arg(value_name = "URL")]
-    url: String,
+    #[arg(value_name = "URL", required_unless_present = "id")]
+    url: Option<String>,
 }
 
 const EXAMPLES: &str = "\
@@ -43,6 +58,7 @@ Examples:
   egress explain -r routes.yaml GET https://api.github.com/repos/o/r/pulls
   egress explain -r routes.yaml GET wss://chatgpt.com/backend-api/codex/responses
   egress explain -r routes.yaml --json POST 'https://github.com/o/r.git/git-receive-pack'
+  egress explain --id 5f1848058f32c78f --admin unix:/run/bottle/admin.sock
 
 Exit status: 0 the request is admitted, 1 it is denied, 2 usage or configuration.";
 
@@ -50,29 +66,40 @@ Exit status: 0 the request is admitted, 1 it is denied, 2 usage or configuration
 ///
 /// # Errors
 ///
-/// Output that cannot be written.
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+/// A request that is not found by its id, and output that cannot be written.
+pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let (routes, target) = match (args.id, &args.routes) {
+        (Some(id), _) => {
+            let (routes, target) = recorded(id, args)?;
+            (routes, Ok(target))
+        }
+        (None, Some(routes)) => (routes.clone(), target_of(args)),
+        // Not reached: clap demands the file.
+        (None, None) => return Err(Failure::usage(anyhow!("no routes file is named"))),
+    };
     let (out, err) = (&mut io::stdout().lock(), &mut io::stderr().lock());
-    explain(&args, Colour::of_stderr(), out, err)
+    explain(&routes, target, args.json, Colour::of_stderr(), out, err).map_err(Failure::runtime)
 }
 
 fn explain(
-    args: &Args,
+    routes: &Path,
+    target: Result<Target, String>,
+    json: bool,
     colour: Colour,
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> anyhow::Result<ExitCode> {
     let usage = ExitCode::from(2);
-    let target = match target_of(args) {
+    let target = match target {
         Ok(target) => target,
         Err(problem) => {
             writeln!(err, "error: {problem}")?;
             return Ok(usage);
         }
     };
-    let file = match config::load(&args.routes) {
+    let file = match config::load(routes) {
         Ok(file) => file,
-        Err(faults) if args.json => {
+        Err(faults) if json => {
             writeln!(out, "{:#}", faults.to_json())?;
             return Ok(usage);
         }
@@ -82,9 +109,9 @@ fn explain(
         }
     };
     let routes = Routes::new(file.rules, None)
-        .map_err(|_| anyhow::anyhow!("the routes file has ties that were not found at load"))?;
+        .map_err(|_| anyhow!("the routes file has ties that were not found at load"))?;
     let explanation = Explanation::of(&file.name, &routes, target);
-    if args.json {
+    if json {
         writeln!(out, "{:#}", explanation.to_json())?;
     } else {
         write!(out, "{}", explanation.to_text())?;
@@ -95,11 +122,55 @@ fn explain(
     })
 }
 
+/// The routes file, and the request that an agent was told this id of.
+fn recorded(id: RequestId, args: &Args) -> Result<(PathBuf, Target), Failure> {
+    let hint = "a running sidecar keeps its latest 64 refusals, and an audit file (`--audit FILE`) keeps all";
+    let (request, of_sidecar) = match (&args.audit, &args.admin) {
+        (Some(file), _) => (recorded::named(id, Source::Audit(file))?, None),
+        (None, Some(admin)) => {
+            let (_, status) = status::ask(admin)?;
+            let routes = status.get("routes_file").and_then(Value::as_str);
+            let routes = routes.map(PathBuf::from);
+            (recorded::named(id, Source::Status(&status))?, routes)
+        }
+        (None, None) => {
+            let error = anyhow!("it is not said where the request {id} is to be looked for");
+            return Err(Failure::usage(error).hint("name `--admin ADDRESS` or `--audit FILE`"));
+        }
+    };
+    let Some(request) = request else {
+        let error = anyhow!("no request {id} is recorded there");
+        return Err(Failure::runtime(error).hint(hint));
+    };
+    let Some(routes) = args.routes.clone().or(of_sidecar) else {
+        let error = anyhow!("no routes file is named");
+        return Err(Failure::usage(error).hint("name it with `-r FILE`"));
+    };
+    let target = match request.asked() {
+        Ok(Asked::Request(target)) => Ok(target),
+        // Whether there is a tunnel is asked first for each request in it.
+        Ok(Asked::Tunnel(origin)) => Target::new(origin, Method::GET, "/", Kind::Exchange),
+        Err(error) => Err(error),
+    };
+    let target = target.map_err(|_| {
+        let code = request.code;
+        let error =
+            anyhow!("the request {id} was refused for its form ({code}), whatever the routes");
+        Failure::runtime(error).hint("its row has a `detail`: `egress audit FILE --id ID --json`")
+    })?;
+    Ok((routes, target))
+}
+
 /// The request's target from the command line.
 fn target_of(args: &Args) -> Result<Target, String> {
-    let method = Method::from_bytes(args.method.as_bytes())
-        .map_err(|_| format!("{:?} is not a method", args.method))?;
-    let url = Url::parse(&args.url).map_err(|error| format!("{:?}: {error}", args.url))?;
+    let (method, text) = match (&args.method, &args.url) {
+        (Some(method), Some(url)) => (method, url),
+        // Not reached: clap demands both.
+        _ => return Err("a method and a URL are wanted".into()),
+    };
+    let method =
+        Method::from_bytes(method.as_bytes()).map_err(|_| format!("{method:?} is not a method"))?;
+    let url = Url::parse(text).map_err(|error| format!("{text:?}: {error}"))?;
     let kind = match args.websocket {
         true => Kind::WebSocket,
         false => url.kind,
@@ -108,7 +179,7 @@ fn target_of(args: &Args) -> Result<Target, String> {
         return Err("a WebSocket handshake is a GET (RFC 6455, section 4.1)".into());
     }
     Target::new(url.origin, method, &url.path_and_query, kind)
-        .map_err(|_| format!("{:?}: the path holds a byte that no request can", args.url))
+        .map_err(|_| format!("{text:?}: the path holds a byte that no request can"))
 }
 
 #[cfg(test)]
@@ -116,7 +187,7 @@ mod tests {
     use clap::Parser as _;
     use serde_json::{Value, json};
 
-    use super::{Args, Colour, explain};
+    use super::{Args, Colour, explain, target_of};
 
     #[derive(clap::Parser)]
     struct Cli {
@@ -156,7 +227,9 @@ mod tests {
         let path = path.to_str().unwrap();
         let cli = Cli::try_parse_from(["explain", "-r", path].iter().chain(args)).unwrap();
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let code = explain(&cli.args, Colour::Never, &mut out, &mut err).unwrap();
+        let target = target_of(&cli.args);
+        let (json, colour) = (cli.args.json, Colour::Never);
+        let code = explain(path.as_ref(), target, json, colour, &mut out, &mut err).unwrap();
         (
             format!("{code:?}"),
             String::from_utf8(out).unwrap().replace(path, "routes.yaml"),

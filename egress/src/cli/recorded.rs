@@ -15,6 +15,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::{Failure, audit};
+use crate::audit::id::RequestId;
 use crate::audit::object;
 use crate::file::open_regular;
 use crate::outcome::Verdict;
@@ -214,16 +215,53 @@ pub(super) fn denials(status: &Value) -> Result<Vec<Recorded>, Failure> {
     let denials = status.get("denials").and_then(Value::as_array);
     let mut all = Collection::default();
     for denial in denials.into_iter().flatten() {
-        let mut denial = denial.clone();
-        if let Value::Object(denial) = &mut denial {
-            denial.insert("verdict".into(), "denied".into());
-        }
-        let (time, count, request) = record(&denial).map_err(|problem| {
+        let (time, count, request) = record(&refused(denial)).map_err(|problem| {
             Failure::runtime(anyhow!("a denial of /status is no record: {problem}"))
         })?;
         all.add(time, count, request);
     }
     Ok(all.list)
+}
+
+/// The request that an agent was told this id of, from an audit file or from a running sidecar's answer to `GET /status`.
+///
+/// # Errors
+///
+/// A runtime [`Failure`] for a file that cannot be read, or a record of another form.
+pub(super) fn named(id: RequestId, source: Source<'_>) -> Result<Option<Request>, Failure> {
+    let mut found = None;
+    match source {
+        Source::Audit(path) => audit::named(path, id, |row| found = Some(row))?,
+        Source::Status(status) => {
+            let id = id.to_string();
+            let denials = status.get("denials").and_then(Value::as_array);
+            let mut denials = denials.into_iter().flatten();
+            let is_it = |denial: &&Value| denial.get("id").and_then(Value::as_str) == Some(&id);
+            found = denials.find(is_it).map(refused);
+        }
+    }
+    let request = found.map(|row| record(&row).map(|(_, _, request)| request));
+    request
+        .transpose()
+        .map_err(|problem| Failure::runtime(anyhow!("it is no record: {problem}")))
+}
+
+/// Where a request is looked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Source<'s> {
+    /// An audit file.
+    Audit(&'s Path),
+    /// A running sidecar's account of itself.
+    Status(&'s Value),
+}
+
+/// A refusal of a running sidecar as a record.
+fn refused(denial: &Value) -> Value {
+    let mut denial = denial.clone();
+    if let Value::Object(denial) = &mut denial {
+        denial.insert("verdict".into(), "denied".into());
+    }
+    denial
 }
 
 /// Records in the order in which each was first read.

@@ -244,9 +244,16 @@ impl Reject {
             Some(origin) => format!("egress: {origin}: {}", self.cause),
             None => format!("egress: {}", self.cause),
         };
-        let error = serde_json::json!({
-            "error": { "message": message, "type": "egress", "code": self.cause.code(), "hint": self.cause.hint(), "request_id": self.id.to_string() }
-        });
+        let id = self.id.to_string();
+        let error = serde_json::json!({ "error": {
+            "message": message,
+            "type": "egress",
+            "code": self.cause.code(),
+            "hint": self.cause.hint(),
+            "request_id": id,
+            // For whoever reads it beside the sidecar: it tells an agent nothing.
+            "explain": format!("egress explain --id {id} --admin ADDRESS"),
+        } });
         format!("{error}\n")
     }
 }
