@@ -74,7 +74,7 @@ fn write(
             };
             if known.span != span {
                 known.span = span;
-                spans.execute(params![known.kind, span, end])?;
+                spans.execute([span, known.kind, end])?;
             }
             let id = entry.id.map(|id| id.to_string());
             let own = entry.own(number, id.as_deref());

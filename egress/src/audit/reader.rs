@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::types::{FromSql, ToSql, ValueRef};
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params_from_iter};
+use rusqlite::{Connection, OpenFlags, Statement, params_from_iter};
 
 use super::append::SPAN;
 use super::database::{Error, failed, not_to_be_had};
 use super::id::RequestId;
-use super::row::{KindHash, Last, Link, Row};
+use super::row::{Last, Link, Row};
 use super::schema::{COLUMNS, recognise, start};
 use crate::outcome::Verdict;
 
@@ -185,8 +185,9 @@ impl Reader {
         };
         let mut last = before;
         let mut has = link.is_none_or(|link| link == before.link);
-        let mut index = self.connection.prepare(COVERED).map_err(fail)?;
-        let mut kinds: HashMap<i64, (KindHash, i64)> = HashMap::new();
+        let mut spans = self.connection.prepare(SPAN_AT).map_err(fail)?;
+        let (mut named, mut end) = (Vec::new(), last.number);
+        let mut hashes = HashMap::new();
         let query =
             format!("SELECT {COLUMNS} FROM rows CROSS JOIN kinds USING (kind) ORDER BY number");
         let mut statement = self.connection.prepare(&query).map_err(fail)?;
@@ -199,19 +200,18 @@ impl Reader {
                     found: row.number,
                 });
             }
-            if kinds.len() >= KINDS {
-                kinds.clear();
+            if row.number > end {
+                (named, end) = span(&mut spans, row.number).map_err(fail)?;
             }
-            let (hash, covered) = kinds.entry(kind).or_insert_with(|| (row.kind_hash(), 0));
+            if hashes.len() >= HASHES {
+                hashes.clear();
+            }
+            let hash = hashes.entry(kind).or_insert_with(|| row.kind_hash());
             let made = row.own().link(&last.link, hash);
             if made != kept {
                 return Err(Unproven::Changed(row.number));
             }
-            if *covered < row.number {
-                let until = index.query_row([kind, row.number], |row| row.get(0));
-                *covered = until.optional().map_err(fail)?.unwrap_or(0);
-            }
-            if *covered < row.number {
+            if named.binary_search(&kind).is_err() {
                 return Err(Unproven::Hidden(row.number));
             }
             has |= link == Some(made);
@@ -258,11 +258,21 @@ fn immutable(path: &Path) -> OsString {
 /// How long a lock of the writer is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Kinds that are remembered at once.
-const KINDS: usize = 65_536;
-/// Up to which row a kind is named without a gap, from a row on.
-const COVERED: &str =
-    "SELECT last FROM spans WHERE kind = ? AND first <= ? ORDER BY first DESC LIMIT 1";
+/// Hashes of kinds that are remembered at once.
+const HASHES: usize = 65_536;
+
+/// The kinds that a stretch has, by its first row.
+const SPAN_AT: &str = "SELECT kind, last FROM spans WHERE first = ? ORDER BY kind";
+
+/// The kinds of a stretch, and where it ends. There are none where they do not all say the same of its end.
+fn span(statement: &mut Statement<'_>, first: i64) -> rusqlite::Result<(Vec<i64>, i64)> {
+    let found = statement.query_map([first], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let found = found.collect::<rusqlite::Result<Vec<(i64, i64)>>>()?;
+    let end = found.first().map_or(first, |(_, last)| *last);
+    let is_one = end >= first && found.iter().all(|(_, last)| *last == end);
+    let named = found.into_iter().map(|(kind, _)| kind);
+    Ok((named.filter(|_| is_one).collect(), end.max(first)))
+}
 
 /// Rows one after the other, the first and the last of them included.
 type Stretch = (i64, i64);
@@ -272,7 +282,7 @@ type Condition = (String, Vec<Box<dyn ToSql>>);
 
 /// A search for rows, made ready once for all stretches in which there are some of the kinds that are asked for.
 struct Search<'c> {
-    statement: rusqlite::Statement<'c>,
+    statement: Statement<'c>,
     stretches: Vec<Stretch>,
 }
 

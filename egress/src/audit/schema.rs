@@ -2,7 +2,8 @@
 //!
 //! Most requests are like others but for their path, their sizes and their times. What is alike is a row of `kinds`, which is
 //! written once, so that a row of `rows` is short. The view `requests` has both together. Nothing is indexed row by row:
-//! `spans` says in which stretch of rows a kind is, a stretch being what was written together.
+//! `spans` says which kinds are in a stretch of rows, a stretch being what was written together, and each table only grows at
+//! its end.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -31,7 +32,7 @@ const SCHEMA: &str = "
         id TEXT, detail TEXT, link BLOB NOT NULL
     ) STRICT;
     CREATE TABLE spans (
-        kind INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, PRIMARY KEY (kind, first)
+        first INTEGER NOT NULL, kind INTEGER NOT NULL, last INTEGER NOT NULL, PRIMARY KEY (first, kind)
     ) STRICT, WITHOUT ROWID;
     CREATE VIEW requests AS
         SELECT number, time, client, bottle, method, scheme, host, path, query, route, verdict, code, slot, credential, status,
