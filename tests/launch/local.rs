@@ -70,6 +70,25 @@ async fn a_log_that_cannot_be_written_is_told_once_and_the_agent_works_on() {
 }
 
 #[tokio::test]
+async fn what_an_agent_did_is_in_an_audit_file_out_of_its_reach() {
+    let host = Host::new(User::Own).await;
+    let curl = ["--", "curl", "-sS", "https://api.github.com/user"];
+    let within = host.egress(["run", "-m", "../../bottle.yaml", "--audit", "audit.db"]);
+    let refused = run({ within }.args(curl)).await;
+    assert_eq!(refused.status.code(), Some(2), "{refused:#?}");
+    assert!(refused.stderr.contains("the audit file"), "{refused:#?}");
+
+    let beside = "../../audit.db";
+    let mut command = host.egress(["run", "-m", "../../bottle.yaml", "--audit", beside]);
+    run(command.args(curl)).await.success();
+    let rows = run(&mut host.egress(["audit", beside, "--json"]))
+        .await
+        .success();
+    let row = rows.stdout.lines().find(|row| row.contains("\"/user\""));
+    assert!(row.expect("a row").contains("\"bottle\":\""), "{rows:#?}");
+}
+
+#[tokio::test]
 async fn a_program_that_knows_no_proxy_is_steered_to_the_sidecar() {
     for user in [User::Own, User::Ordinary] {
         let host = Host::new(user).await;

@@ -319,6 +319,20 @@ async fn rows_that_wait_at_the_end_are_told_and_a_file_that_was_taken_away_is_be
         found.first().map(told).as_deref(),
         Some("GET plain.test:443 /two allowed ok 200 null")
     );
+    // What was emptied is not written any more, until somebody moves it away.
+    let file = std::fs::File::options().write(true).open(&audit);
+    file.expect("a file").set_len(0).expect("an empty file");
+    rig.agent
+        .get("https://plain.test/lost")
+        .await
+        .assert_served();
+    rig.sidecar.logged("written by somebody else").await;
+    std::fs::rename(&audit, dir.path().join("emptied")).expect("a rename");
+    for name in ["audit.db-wal", "audit.db-shm"] {
+        std::fs::remove_file(dir.path().join(name)).expect("a file");
+    }
+    rig.sidecar.logged("is written again").await;
+    until_written(&audit, &["--text", "/LOST"]).await;
     let held = Connection::open(&audit).expect("a database");
     held.execute_batch("BEGIN IMMEDIATE").expect("a lock");
     rig.agent

@@ -243,6 +243,10 @@ impl Writer {
         let own = self.turn.metadata().map_err(of)?;
         let is_there = fs::metadata(&self.path)
             .is_ok_and(|named| (named.dev(), named.ino()) == (own.dev(), own.ino()));
+        // Since it was made it had its tables, whatever else waits beside it.
+        if is_there && own.len() == 0 {
+            return Err(Error::Meddled(self.path.clone()));
+        }
         if !is_there {
             let after = Some((self.salt, self.last));
             let (path, limits) = (self.path.clone(), self.limits);

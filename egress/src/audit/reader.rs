@@ -121,6 +121,17 @@ impl Reader {
         })
     }
 
+    /// The number of the row that this file goes on from: its first one is the next.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub fn begins_after(&self) -> Result<i64, Error> {
+        let before = start(&self.connection);
+        let (_, before) = before.map_err(|source| failed(&self.path, source))?;
+        Ok(before.number)
+    }
+
     /// Hands each row that is asked for to `take`, the earliest first, until it has enough of them.
     ///
     /// # Errors

@@ -158,6 +158,7 @@ fn query(file: &Path, args: &QueryArgs) -> Result<ExitCode, Failure> {
     let mut is_begun = false;
     loop {
         let mut last = None;
+        filter.after = after_gap(file, filter.after)?;
         for (file, filter) in portions(file, &filter, latest)? {
             // Before the head: where there is nothing to read, nothing is printed.
             let reader = Reader::open(&file).map_err(unreadable)?;
@@ -174,7 +175,12 @@ fn query(file: &Path, args: &QueryArgs) -> Result<ExitCode, Failure> {
                 let error = anyhow!(error).context("cannot write to stdout");
                 return Err(Failure::runtime(error));
             }
-            Ok(()) if !args.follow => break,
+            Ok(()) if !args.follow => {
+                if last.is_none() {
+                    eprintln!("note: no row is so");
+                }
+                break;
+            }
             Ok(()) => {}
         }
         // From the end of the file, where nothing that was asked for was there: what is written next is larger.
@@ -183,6 +189,19 @@ fn query(file: &Path, args: &QueryArgs) -> Result<ExitCode, Failure> {
         thread::sleep(LOOK);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// From which row on there are some. Says on stderr what is gone, where files were removed before their rows were read.
+fn after_gap(file: &Path, after: Option<i64>) -> Result<Option<i64>, Failure> {
+    let (Some(after), Some((_, earliest))) = (after, chain(file)?.into_iter().next()) else {
+        return Ok(after);
+    };
+    let first = Reader::open(&earliest).and_then(|reader| reader.begins_after());
+    let before = first.map_err(unreadable)?;
+    if before > after {
+        eprintln!("note: the rows from {} to {before} are gone", after + 1);
+    }
+    Ok(Some(after.max(before)))
 }
 
 /// Which files have what is asked for, the earliest first, and from which row on in each.

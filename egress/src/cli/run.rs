@@ -42,6 +42,9 @@ pub struct Args {
     /// Where the sidecar's log goes; without it, it is shown only where the sidecar ends
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
+    /// An audit file of the sidecar's, with a row for each request; `egress audit` reads it
+    #[arg(long, value_name = "FILE")]
+    audit: Option<PathBuf>,
     /// Where `egress status` and `egress reload` find the sidecar: unix:PATH, or IP:PORT on loopback
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<String>,

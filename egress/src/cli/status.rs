@@ -89,6 +89,16 @@ fn text(status: &Value) -> String {
             "\nthe last reload failed, the routes before it are in force:\n{fault}\n"
         ));
     }
+    if let Some(audit) = status.get("audit").filter(|audit| audit.is_object()) {
+        let state = match audit.get("failing") == Some(&Value::Bool(true)) {
+            true => "NOT WRITTEN",
+            false => "written",
+        };
+        let (waiting, lost) = (field(audit, "waiting"), field(audit, "lost"));
+        out.push_str(&format!(
+            "audit file {state}, {waiting} rows waiting, {lost} lost\n"
+        ));
+    }
     out.push_str("\nslots\n");
     for slot in list("slots") {
         let left = match slot.get("seconds_left").and_then(Value::as_u64) {
@@ -111,12 +121,13 @@ fn text(status: &Value) -> String {
     for denial in list("denials") {
         let part = |name| field(&denial, name);
         out.push_str(&format!(
-            "  {} {} {}{} {}\n",
+            "  {} {} {}{} {} {}\n",
             part("time"),
             part("method"),
             part("host"),
             part("path"),
-            part("code")
+            part("code"),
+            part("id")
         ));
     }
     out.push_str("\nconfinement\n");

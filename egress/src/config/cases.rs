@@ -340,9 +340,14 @@ fn target(fields: &Fields<'_>, faults: &mut Vec<Fault>) -> Option<Target> {
     target.ok()
 }
 
-/// Any method at all: that one is never admitted can be what the case is about.
+/// Any method at all, but for one that is another in capitals: that it is never admitted can be what the case is about.
 fn method(field: Field<'_>, faults: &mut Vec<Fault>) -> Option<Method> {
     let text = field.text(faults)?;
+    if text.bytes().any(|byte| byte.is_ascii_lowercase()) {
+        let fault = field.fault(format!("the method {} is not in upper case", shown(text)));
+        faults.push(fault.hint(format!("write {}", text.to_ascii_uppercase())));
+        return None;
+    }
     let method = Method::from_bytes(text.as_bytes());
     if method.is_err() {
         faults.push(

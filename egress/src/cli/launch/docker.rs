@@ -80,8 +80,8 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         .with_context(|| format!("cannot find {}", workspace.display()))
         .map_err(Failure::usage)?;
     launching::without_logins(&workspace)?;
-    let log = args.log.as_deref();
-    keep_out_of_workspace(&workspace, &args.sources, log, &chosen, &Host::this())?;
+    let own = [("the sidecar's log", args.log.as_deref())];
+    keep_out_of_workspace(&workspace, &args.sources, &own, &chosen, &Host::this())?;
     launching::drive(async |stops| {
         let begin = session::Session::begin(&args, &chosen, &workspace);
         match stops.before(begin).await {

@@ -22,11 +22,12 @@ pub(in crate::cli) enum Trust {
     NoPrograms,
 }
 
-/// Refuses files of the operator's in a workspace that a container or a machine shares: what runs there can replace them.
+/// Refuses files of the operator's in a workspace that a container or a machine shares: what runs there can replace them. `own`
+/// are those of this place alone, each with what it is.
 pub(in crate::cli) fn keep_out_of_workspace(
     workspace: &Path,
     sources: &Sources,
-    log: Option<&Path>,
+    own: &[(&str, Option<&Path>)],
     chosen: &Chosen,
     host: &Host<'_>,
 ) -> Result<(), Failure> {
@@ -38,9 +39,8 @@ pub(in crate::cli) fn keep_out_of_workspace(
     let files = [
         ("the manifest", sources.manifest.as_deref()),
         ("the agents file", sources.agents.as_deref()),
-        ("the sidecar's log", log),
     ];
-    for (what, path) in files {
+    for (what, path) in files.iter().chain(own) {
         if let Some(path) = path.filter(|path| shared.decides(path)) {
             return Err(in_reach(what, path));
         }

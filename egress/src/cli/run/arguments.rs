@@ -7,7 +7,7 @@ use anyhow::anyhow;
 
 use super::Args;
 use crate::cli::Failure;
-use crate::cli::launching::given_variables;
+use crate::cli::launching::{audit_arguments, given_variables};
 use crate::launch::agent::Agent;
 use crate::launch::place::local::contents::find_program;
 use crate::launch::place::local::{self, Sockets};
@@ -35,6 +35,7 @@ impl Args {
         if let Some(address) = &self.admin {
             arguments.extend(["--admin".into(), address.into()]);
         }
+        arguments.extend(audit_arguments(self.audit.as_deref(), &prepared.name));
         Start {
             routes,
             sockets,

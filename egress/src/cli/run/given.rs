@@ -112,6 +112,7 @@ impl Given {
         }
         let files = [
             ("the sidecar's log", args.log.as_ref()),
+            ("the audit file", args.audit.as_ref()),
             ("the admin socket", admin.as_ref()),
         ];
         let files = files

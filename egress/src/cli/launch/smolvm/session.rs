@@ -57,13 +57,11 @@ impl Session {
     async fn begin(args: &Args, workspace: &Path) -> Result<Self, Failure> {
         let chosen = Chosen::new(args.agent.as_deref(), &args.sources)?;
         let host = Host::this();
-        keep_out_of_workspace(
-            workspace,
-            &args.sources,
-            args.log.as_deref(),
-            &chosen,
-            &host,
-        )?;
+        let own = [
+            ("the sidecar's log", args.log.as_deref()),
+            ("the audit file", args.audit.as_deref()),
+        ];
+        keep_out_of_workspace(workspace, &args.sources, &own, &chosen, &host)?;
         let prepared = prepared(&chosen).await?;
         let directory = prepared.directory().to_owned();
         let name = args
@@ -199,6 +197,8 @@ impl Args {
         if let Some(address) = &self.admin {
             arguments.extend(["--admin".into(), address.into()]);
         }
+        let audit = launching::audit_arguments(self.audit.as_deref(), &prepared.name);
+        arguments.extend(audit);
         Ok(Start {
             routes,
             sockets: vec![way.socket().map_err(Failure::runtime)?],
