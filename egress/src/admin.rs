@@ -335,6 +335,7 @@ fn status(state: &State) -> Value {
         "version": 1,
         "egress": env!("CARGO_PKG_VERSION"),
         "healthy": is_healthy(state),
+        "observe_seconds_left": state.observing().map(|left| left.as_secs()),
         "pid": std::process::id(),
         "uptime_seconds": now.duration_since(state.started).unwrap_or_default().as_secs(),
         "routes": policy.routes.iter().len(),

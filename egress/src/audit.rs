@@ -35,7 +35,7 @@ use self::journal::Journal;
 use crate::credential::{Lease, SlotName};
 use crate::outcome::{Outcome, Verdict};
 use crate::route::target::{Origin, Scheme};
-use crate::route::{Permit, Route};
+use crate::route::{Permit, Route, observation};
 
 /// How many refusals are kept for `egress status`.
 const KEPT_DENIALS: usize = 64;
@@ -64,6 +64,7 @@ impl Audit {
             path: String::new(),
             query: None,
             route: None,
+            is_observed: false,
             credential: None,
             kind: Kind::Exchange,
             verdict: Verdict::Failed,
@@ -187,6 +188,7 @@ pub struct Record {
     path: String,
     query: Option<String>,
     route: Option<Arc<Route>>,
+    is_observed: bool,
     credential: Option<Arc<str>>,
     kind: Kind,
     verdict: Verdict,
@@ -234,9 +236,17 @@ impl Record {
         }
     }
 
-    /// Notes the route that decided.
+    /// Notes the route that decided, or that none did.
     pub fn permitted(&mut self, permit: &Permit) {
-        self.route = Some(permit.route().clone());
+        match permit.is_observed() {
+            true => self.is_observed = true,
+            false => self.route = Some(permit.route().clone()),
+        }
+    }
+
+    /// Notes that a tunnel is open by an observation alone.
+    pub fn observed(&mut self) {
+        self.is_observed = true;
     }
 
     /// Notes which credential was sent.
@@ -253,7 +263,7 @@ impl Record {
 
     /// Notes the head of an upstream's answer, as it came.
     pub fn relayed(&mut self, head: &response::Parts) {
-        self.answered(Verdict::Allowed, "ok", head.status.as_u16());
+        self.allowed("ok", head.status);
         // It was seen on a 202, too. What is usual costs no search.
         if head.status != StatusCode::OK && is_challenge(&head.headers) {
             self.met(UpstreamFault::Challenge);
@@ -262,8 +272,18 @@ impl Record {
 
     /// Notes that the request became a connection of its own, whose life says nothing about how long an answer takes.
     pub fn handed_over(&mut self, code: &'static str, status: StatusCode) {
-        self.answered(Verdict::Allowed, code, status.as_u16());
+        self.allowed(code, status);
         self.kind = Kind::Connection;
+    }
+
+    /// Notes the head of an answer to what was let through. What was observed is told apart, whatever it was.
+    fn allowed(&mut self, code: &'static str, status: StatusCode) {
+        let code = if self.is_observed {
+            observation::CODE
+        } else {
+            code
+        };
+        self.answered(Verdict::Allowed, code, status.as_u16());
     }
 
     /// Notes the answer's head.
@@ -298,9 +318,11 @@ impl Record {
         self.audit.counters.upstream_faults.add(fault);
     }
 
-    /// Notes why a long-lived connection ended, where it did not end by itself.
+    /// Notes why a long-lived connection ended, where it did not end by itself. That it was observed is not lost.
     pub fn ended(&mut self, code: &'static str, detail: impl fmt::Display) {
-        self.code = code;
+        if !self.is_observed {
+            self.code = code;
+        }
         self.detail(detail);
     }
 
@@ -370,10 +392,8 @@ impl Drop for Record {
     fn drop(&mut self) {
         if std::thread::panicking() {
             // The agent did not leave: its connection is closed by what happened here.
-            self.ended(
-                "defect",
-                "the sidecar panicked; a line before this one has the place",
-            );
+            self.code = "defect";
+            self.detail("the sidecar panicked; a line before this one has the place");
         }
         self.note_masked();
         let total = self.started.elapsed();

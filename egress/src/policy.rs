@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use crate::credential::{Environment, Generation, SlotName, Slots, Unusable};
+use crate::route::observation::Observation;
 use crate::route::{Line, Permit, Route, RouteId, Routes, Rule, Tie};
 
 /// What is in force: every request is decided under one policy, which it pins.
@@ -62,8 +63,27 @@ impl Policy {
         }
     }
 
+    /// The same with an observation of what the routes do not admit.
+    pub fn observed(self, observation: Observation) -> Self {
+        Self {
+            routes: self.routes.observed(observation),
+            ..self
+        }
+    }
+
+    /// The same without the observation that there was: its routes alone decide.
+    pub fn enforcing(&self) -> Self {
+        Self {
+            routes: self.routes.enforcing(),
+            slots: self.slots.clone(),
+        }
+    }
+
     /// Whether a connection that was opened under a route, with a credential or without one, may go on.
     pub fn upholds(&self, lasting: &Lasting) -> bool {
+        if lasting.route == RouteId::OBSERVED {
+            return self.routes.observation().is_some();
+        }
         let route = self.routes.get(lasting.route);
         route.is_some_and(|route| self.generation_of(route) == lasting.generation)
     }

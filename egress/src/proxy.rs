@@ -14,6 +14,7 @@ pub mod dns;
 pub mod gate;
 pub mod headers;
 pub mod limits;
+pub mod observe;
 pub mod redact;
 pub mod reject;
 pub mod socket;

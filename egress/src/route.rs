@@ -5,6 +5,7 @@
 
 pub mod carriers;
 pub mod host;
+pub mod observation;
 pub mod passing;
 pub mod path;
 pub mod query;
@@ -24,6 +25,7 @@ use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
 
 use self::host::{Host, HostPattern, parent_of};
+use self::observation::Observation;
 use self::passing::{Cookies, Extensions, QueryCredentials, Redact};
 use self::path::{EncodedSlash, Hazard, PathPattern, hazard_of};
 use self::query::QueryHazard;
@@ -32,18 +34,19 @@ use self::target::{Kind, Origin, Scheme, Target};
 use crate::credential::SlotName;
 use crate::outcome::Outcomes;
 
-/// All routes of a policy, found by host.
-#[derive(Debug, Default)]
+/// All routes of a policy, found by host; and, for a while, an [`Observation`] of what none of them admits.
+#[derive(Clone, Debug, Default)]
 pub struct Routes {
     exact: HashMap<Host, Vec<Candidate>>,
     below: HashMap<Arc<str>, Vec<Candidate>>,
     all: Vec<Arc<Route>>,
     by_id: HashMap<RouteId, Arc<Route>>,
+    observation: Option<Observation>,
 }
 
 impl Routes {
     /// Orders the rules and gives each route its identity. A rule that `previous` had already keeps its identity, so that
-    /// its connections survive a reload.
+    /// its connections survive a reload, and an observation goes on as long as it was to.
     ///
     /// # Errors
     ///
@@ -54,6 +57,7 @@ impl Routes {
         let mut routes = Self {
             all,
             by_id,
+            observation: previous.and_then(|previous| previous.observation.clone()),
             ..Self::default()
         };
         for route in &routes.all {
@@ -79,17 +83,28 @@ impl Routes {
 
     /// Decides a request. This is the only maker of a [`Permit`].
     ///
+    /// What no route admits is decided by the observation, while there is one. It injects nothing.
+    ///
     /// # Errors
     ///
     /// A [`Denial`] with the reason of the route that came nearest to admitting the target.
     pub fn decide(&self, target: Target) -> Result<Permit, Denial> {
+        let decided = match (self.routed(&target), &self.observation) {
+            (Err(denial), Some(observation)) => observation.decide(&target, denial, self),
+            (decided, _) => decided,
+        };
+        decided.map(|route| Permit { route, target })
+    }
+
+    /// The route that admits a target.
+    fn routed(&self, target: &Target) -> Result<Arc<Route>, Denial> {
         let mut nearest = Denial {
             reason: Reason::Host,
             route: None,
         };
         let mut admitted = None;
         for candidate in self.candidates(&target.origin().host) {
-            match candidate.admits(&target) {
+            match candidate.admits(target) {
                 Ok(()) => {
                     admitted = Some(candidate.route.clone());
                     break;
@@ -107,12 +122,12 @@ impl Routes {
             return Err(nearest);
         };
         // Not one of the conditions by which a route is found: a request that is refused here is not for the next one.
-        match route.rule.query_hazard(&target) {
+        match route.rule.query_hazard(target) {
             Some(hazard) => Err(Denial {
                 reason: Reason::QueryHazard(hazard),
                 route: Some(route),
             }),
-            None => Ok(Permit { route, target }),
+            None => Ok(route),
         }
     }
 
@@ -122,6 +137,14 @@ impl Routes {
     ///
     /// A [`Denial`] by [`Reason::Host`] or [`Reason::Port`].
     pub fn admits(&self, origin: &Origin) -> Result<Tls, Denial> {
+        match self.tls_of(origin) {
+            Err(_) if self.is_observed(origin) => Ok(Tls::Intercept),
+            admitted => admitted,
+        }
+    }
+
+    /// What the routes say of a tunnel to an origin.
+    fn tls_of(&self, origin: &Origin) -> Result<Tls, Denial> {
         let mut denial = Denial {
             reason: Reason::Host,
             route: None,
@@ -139,9 +162,10 @@ impl Routes {
         Err(denial)
     }
 
-    /// Whether any route is for a host, by whatever port, scheme or path.
+    /// Whether any route is for a host, by whatever port, scheme or path, or its name is observed.
     pub fn names(&self, host: &Host) -> bool {
         self.candidates(host).next().is_some()
+            || (self.observation.is_some() && host.as_name().is_some())
     }
 
     /// The first `passthrough` route for an origin, as the permit that dialling demands. The caller has checked that the
@@ -201,7 +225,7 @@ impl Routes {
     }
 }
 
-/// Proof that a route admits a target.
+/// Proof that a route admits a target, or that it is observed.
 #[derive(Clone, Debug)]
 pub struct Permit {
     route: Arc<Route>,
@@ -209,9 +233,15 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// The route that decided.
+    /// The route that decided. That of an observed target stands in no file, and has the identity
+    /// [`RouteId::OBSERVED`].
     pub fn route(&self) -> &Arc<Route> {
         &self.route
+    }
+
+    /// Whether no route admits the target, so that it is let through for as long as an observation lasts.
+    pub fn is_observed(&self) -> bool {
+        self.route.id == RouteId::OBSERVED
     }
 
     /// What was decided on.
@@ -243,6 +273,11 @@ impl fmt::Display for Route {
 /// A route's identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RouteId(u64);
+
+impl RouteId {
+    /// What all that is observed shares. No route of a file has it: they are numbered from 1 on.
+    pub const OBSERVED: Self = Self(0);
+}
 
 #[cfg(test)]
 impl RouteId {
@@ -499,19 +534,21 @@ impl Rule {
     pub(crate) fn admits_method(&self, method: &Method) -> bool {
         match &self.methods {
             Some(methods) => methods.contains(method),
-            None => matches!(
-                *method,
-                Method::GET
-                    | Method::HEAD
-                    | Method::POST
-                    | Method::PUT
-                    | Method::DELETE
-                    | Method::PATCH
-                    | Method::OPTIONS
-            ),
+            None => USUAL_METHODS.contains(method),
         }
     }
 }
+
+/// The methods of RFC 9110 and PATCH, but for TRACE and CONNECT.
+const USUAL_METHODS: [Method; 7] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::PUT,
+    Method::DELETE,
+    Method::PATCH,
+    Method::OPTIONS,
+];
 
 impl From<(IpAddr, u16)> for ConnectTo {
     fn from(address: (IpAddr, u16)) -> Self {

@@ -23,6 +23,12 @@ pub(super) fn metrics(state: &State) -> String {
     requests(&mut to, &policy, counters);
     connections(&mut to, state, counters);
     reloads(&mut to, state, counters);
+    to.single(
+        Kind::Gauge,
+        "egress_observe_seconds_left",
+        "For how long what no route admits is let through, without a credential; 0 where the routes alone decide.",
+        state.observing().map_or(0.0, |left| left.as_secs_f64()),
+    );
     slots(&mut to, &policy);
     audit(&mut to, state);
     let version = env!("CARGO_PKG_VERSION");

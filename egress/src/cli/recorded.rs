@@ -19,8 +19,8 @@ use crate::audit::id::RequestId;
 use crate::audit::object;
 use crate::file::open_regular;
 use crate::outcome::Verdict;
-use crate::route::Line;
 use crate::route::target::{self, InvalidTarget, Origin, Scheme, Target};
+use crate::route::{Line, observation};
 
 /// Requests that were recorded alike.
 #[derive(Clone, Debug)]
@@ -119,6 +119,11 @@ pub(super) enum Asked {
 }
 
 impl Request {
+    /// Whether no route admitted it, and an observation let it through.
+    pub(super) fn is_observed(&self) -> bool {
+        self.verdict == Verdict::Allowed && self.code == observation::CODE
+    }
+
     /// What was asked for, in the form that is decided on.
     ///
     /// # Errors
@@ -298,6 +303,7 @@ fn record(value: &Value) -> Result<(OffsetDateTime, u64, Request), String> {
     let time = OffsetDateTime::parse(text("time")?, &Rfc3339)
         .map_err(|_| "its `time` is not in the form of RFC 3339".to_owned())?;
     let (method, host, code) = (text("method")?, text("host")?, text("code")?);
+    let is_switched = optional("status").and_then(Value::as_u64) == Some(101);
     let kind = match optional("kind").map(Value::as_str) {
         Some(Some("http")) => Kind::Http,
         Some(Some("websocket")) => Kind::WebSocket,
@@ -305,6 +311,7 @@ fn record(value: &Value) -> Result<(OffsetDateTime, u64, Request), String> {
         Some(_) => return Err(word("kind")),
         None if matches!(method, "CONNECT" | "DNS") => Kind::Connect,
         None if matches!(code, "websocket" | "websocket_not_allowed") => Kind::WebSocket,
+        None if code == observation::CODE && is_switched => Kind::WebSocket,
         None => Kind::Http,
     };
     let scheme = match optional("scheme").map(Value::as_str) {

@@ -152,6 +152,7 @@ impl<'r> Replay<'r> {
 /// What the routes of its time made of a request; `None` where they had no part in it.
 fn reach(request: &Request) -> Option<Reach<'_>> {
     match request.verdict {
+        Verdict::Allowed if request.is_observed() => Some(Reach::Denied),
         Verdict::Allowed => Some(Reach::Admitted(request.slot.as_deref())),
         Verdict::Failed => request
             .route
@@ -239,6 +240,7 @@ fn shown(request: &Request) -> String {
 
 fn was(request: &Request) -> String {
     match (request.verdict, &request.slot) {
+        _ if request.is_observed() => "observed, nothing injected".into(),
         (Verdict::Denied, _) => format!("denied, {}", request.code.escape_debug()),
         (_, Some(slot)) => format!("allowed with {}", slot.escape_debug()),
         (_, None) => "allowed, nothing injected".into(),

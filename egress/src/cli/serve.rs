@@ -8,6 +8,7 @@ mod audit;
 mod dns;
 mod files;
 mod listen;
+mod observe;
 mod slots;
 
 use std::fs::File;
@@ -17,7 +18,7 @@ use std::num::NonZeroUsize;
 use std::os::fd::RawFd;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, anyhow};
 use arc_swap::ArcSwap;
@@ -46,10 +47,12 @@ use crate::policy::Policy;
 use crate::proxy::access::Access;
 use crate::proxy::clients::Clients;
 use crate::proxy::dns::{Server, Socket};
+use crate::proxy::observe::end_in_time;
 use crate::proxy::steer::preamble::Token;
 use crate::proxy::upstream::{Dialer, Upstream};
 use crate::proxy::{self, Entrance, Epoch, Listener, Source, State, redact};
 use crate::proxy::{warn_of_unnamed, warn_of_waivers};
+use crate::route::observation::Observation;
 
 /// Runs the sidecar until it is told to stop.
 pub fn run(args: Args) -> Result<ExitCode, Failure> {
@@ -66,6 +69,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     };
     listen::check(&places, &names, guards)?;
     args.check_answers()?;
+    observe::check(&args)?;
     let ready = args.ready_fd.map(open_fd).transpose()?;
     if args.die_with_parent {
         die_with_parent()?;
@@ -188,6 +192,10 @@ async fn serve(args: Args, started: Started) -> Result<(), Failure> {
         .chain(admin.as_ref().and_then(AdminListener::address))
         .collect();
     let source = Source::new(args.routes.clone(), environment);
+    let policy = match args.observe.time() {
+        Some(time) => policy.observed(Observation::until(Instant::now() + time)),
+        None => policy,
+    };
     let state = Arc::new(state(
         &args,
         audit,
@@ -212,6 +220,7 @@ async fn serve(args: Args, started: Started) -> Result<(), Failure> {
         }
     });
     announce(&state, &listeners, &names, ready)?;
+    tokio::spawn(end_in_time(state.clone()));
     if !names.is_empty() {
         let server = Server::new(state.clone(), args.dns_answer.iter().copied().collect());
         for socket in names {

@@ -73,7 +73,14 @@ fn text(status: &Value) -> String {
             .cloned()
             .unwrap_or_default()
     };
-    let mut out = format!(
+    let mut out = match status.get("observe_seconds_left").and_then(Value::as_u64) {
+        Some(left) => format!(
+            "OBSERVING, {} left: what no route admits is let through, without a credential\n",
+            admin::duration(left)
+        ),
+        None => String::new(),
+    };
+    out.push_str(&format!(
         "{}: {} routes, up {} s, CA {}\n",
         if status.get("healthy") == Some(&Value::Bool(true)) {
             "healthy"
@@ -83,7 +90,7 @@ fn text(status: &Value) -> String {
         field(status, "routes"),
         field(status, "uptime_seconds"),
         field(status, "ca"),
-    );
+    ));
     if let Some(fault) = status.get("last_reload_fault").and_then(Value::as_str) {
         out.push_str(&format!(
             "\nthe last reload failed, the routes before it are in force:\n{fault}\n"

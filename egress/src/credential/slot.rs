@@ -22,7 +22,7 @@ use crate::file::open_regular;
 use crate::redact::{Pattern, SHORTEST};
 
 /// The slots of a policy.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Slots(HashMap<SlotName, Arc<Slot>>);
 
 impl Slots {

@@ -40,13 +40,14 @@ pub fn open(
     if connection.state.audit.refuses() {
         return Err(Reject::new(Cause::Audit).at(&origin));
     }
-    let tls = connection
-        .state
-        .policy
-        .load()
+    let policy = connection.state.policy.load();
+    let tls = policy
         .routes
         .admits(&origin)
         .map_err(|denial| denied(&origin, &denial))?;
+    if policy.routes.is_observed(&origin) {
+        record.observed();
+    }
     record.handed_over("tunnel", StatusCode::OK);
     connection.take_over(Takeover::Tunnel(origin, tls));
     Ok(Response::new(Download::empty()))

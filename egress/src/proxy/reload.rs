@@ -218,7 +218,7 @@ impl State {
     }
 
     /// Has every lasting connection look whether it is still upheld.
-    fn announce(&self) {
+    pub(super) fn announce(&self) {
         self.epoch.send_modify(|epoch| epoch.changes += 1);
     }
 

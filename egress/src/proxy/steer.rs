@@ -34,8 +34,11 @@ pub(super) async fn tls(connection: &Arc<Connection>, mut agent: Socket) {
     };
     let agent = Prefixed::new(hello.bytes, agent);
     match admitted(state, hello.server_name.as_deref()) {
-        Ok((origin, tls)) => {
+        Ok((origin, tls, is_observed)) => {
             record.asks(&Method::CONNECT, &origin, "");
+            if is_observed {
+                record.observed();
+            }
             record.handed_over("steered", StatusCode::OK);
             drop(record);
             Box::pin(connect::tunnel(connection, agent, origin, tls)).await;
@@ -51,8 +54,8 @@ pub(super) async fn tls(connection: &Arc<Connection>, mut agent: Socket) {
     }
 }
 
-/// The origin that a server name stands for, where a CONNECT to it would be admitted.
-fn admitted(state: &State, server_name: Option<&str>) -> Result<(Origin, Tls), Reject> {
+/// The origin that a server name stands for, where a CONNECT to it would be admitted, and whether by an observation alone.
+fn admitted(state: &State, server_name: Option<&str>) -> Result<(Origin, Tls, bool), Reject> {
     let host = server_name
         .and_then(|name| Host::parse(name).ok())
         .filter(|host| host.as_name().is_some())
@@ -63,8 +66,10 @@ fn admitted(state: &State, server_name: Option<&str>) -> Result<(Origin, Tls), R
         host,
         port: scheme.default_port(),
     };
-    match state.policy.load().routes.admits(&origin) {
-        Ok(tls) => Ok((origin, tls)),
+    let policy = state.policy.load();
+    let is_observed = policy.routes.is_observed(&origin);
+    match policy.routes.admits(&origin) {
+        Ok(tls) => Ok((origin, tls, is_observed)),
         Err(denial) => Err(connect::denied(&origin, &denial)),
     }
 }

@@ -192,7 +192,7 @@ pub async fn splice<A, U>(
         copied = copy_bidirectional(&mut agent, &mut upstream) => {
             copied.err().map(|error| ("connection_lost", error.to_string()))
         }
-        () = revoked => Some(("revoked", "a reload changed its route or credential".into())),
+        () = revoked => Some(("revoked", "its route or credential was changed, or the observation ended".into())),
         () = state.drained() => Some(("stopping", "the sidecar is stopping".into())),
     };
     if let Some(mut record) = record {

@@ -9,7 +9,7 @@ use super::path::{PathPattern, hex_value};
 use super::{Line, Route, RouteId, Routes, Rule, Tie};
 
 /// A route together with one of its path patterns: what is ranked and asked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Candidate {
     pub(super) route: Arc<Route>,
     /// Which of the route's patterns; `None` on a route without path rules.

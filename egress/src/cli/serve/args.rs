@@ -14,6 +14,7 @@ use super::super::logging::{LogFilter, LogFormat};
 use super::audit::AuditArgs;
 use super::dns::DnsAddress;
 use super::listen::{self, ListenAddress, Place};
+use super::observe::ObserveArgs;
 use crate::admin::AdminAddress;
 use crate::credential::{SlotName, UPSTREAM_PROXY};
 use crate::proxy::Entrance;
@@ -113,6 +114,8 @@ pub struct Args {
     #[command(flatten)]
     pub(super) audit: AuditArgs,
     #[command(flatten)]
+    pub(super) observe: ObserveArgs,
+    #[command(flatten)]
     pub(super) limits: LimitArgs,
 }
 
@@ -142,6 +145,7 @@ Examples:
     --steer-tls 10.1.0.2:443 --steer-http 10.1.0.2:80 \\
     --dns 10.1.0.2:53 --dns-answer 10.1.0.2 --allow-client 10.1.0.0/24
   egress serve -r routes.yaml --listen fd:5 --slots-fd 0 --stop-at-eof <slots.pipe
+  egress serve -r routes.yaml --no-name-constraints --audit egress.db --observe-for 30m
 
 Signals: HUP reads the routes and slots again; TERM and INT stop after the exchanges under way, a
 second INT at once.";

@@ -12,6 +12,7 @@ use super::super::Failure;
 use super::args::{Args, RootsArg};
 use super::dns;
 use super::listen::Place;
+use super::observe;
 use crate::admin::AdminAddress;
 use crate::config::{Draft, Faults};
 use crate::confine::Needs;
@@ -29,7 +30,7 @@ pub(super) struct Opened {
 
 /// Reads them.
 pub(super) fn open(args: &Args, policy: &Policy) -> Result<Opened, Failure> {
-    let root = args.ca.open(&policy.routes)?;
+    let root = observe::root(args, &policy.routes)?;
     let faults: Vec<_> = uncertifiable(&policy.routes, &root).collect();
     if !faults.is_empty() {
         return Err(Faults::new(args.routes.display().to_string(), "", faults).into());

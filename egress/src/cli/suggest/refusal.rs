@@ -58,9 +58,10 @@ pub(super) const ADDRESS: &str = "address_over_https";
 const LONGEST_PATH: usize = 512;
 
 impl Refusal {
-    /// What a record calls for; `None` where it is no refusal.
+    /// What a record calls for; `None` where a route admitted it.
     pub(super) fn of(request: &Request, routes: Option<&Routes>) -> Option<Self> {
-        (request.verdict == Verdict::Denied).then(|| {
+        let is_wanted = request.verdict == Verdict::Denied || request.is_observed();
+        is_wanted.then(|| {
             Self::sort(request, routes).unwrap_or_else(|code| Self::Other(code.to_owned()))
         })
     }
@@ -75,7 +76,7 @@ impl Refusal {
             Reason::Method,
             Reason::WebSocket,
         ];
-        if !can_admit.iter().any(|reason| reason.code() == code) {
+        if !request.is_observed() && !can_admit.iter().any(|reason| reason.code() == code) {
             return Err(code);
         }
         let target = match asked {

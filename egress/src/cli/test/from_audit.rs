@@ -34,7 +34,7 @@ pub(super) fn text(recorded: &[Recorded]) -> String {
 /// URL and method; `None` for what is no case.
 fn key(request: &Request) -> Option<(String, String)> {
     let is_decided = match request.verdict {
-        Verdict::Allowed => true,
+        Verdict::Allowed => !request.is_observed(),
         Verdict::Failed => request.route.is_some(),
         Verdict::Denied => {
             cases::is_code(&request.code)
