@@ -12,6 +12,7 @@ mod hostile;
 mod interceptor;
 mod lifecycle;
 mod metrics;
+mod observe;
 mod passthrough;
 mod paths;
 mod pooling;

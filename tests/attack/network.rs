@@ -4,7 +4,7 @@
 mod own;
 mod published;
 mod rebinding;
-pub(super) mod site;
+pub(crate) mod site;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

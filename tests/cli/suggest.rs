@@ -38,7 +38,7 @@ fn nothing_to_suggest_is_told_by_the_exit_code() {
     std::fs::write(bottle.path("audit.jsonl"), AUDIT).expect("a file");
     let said = bottle.egress(&["suggest", "-r", "routes.yaml", "--audit", "audit.jsonl"]);
     assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(said.stdout.contains("3 of the refusals"), "{said:?}");
+    assert!(said.stdout.contains("3 of the requests"), "{said:?}");
 }
 
 #[test]
@@ -48,14 +48,14 @@ fn check_takes_what_is_suggested() {
     let routes = bottle.egress(&["suggest", "--audit", "audit.jsonl"]).data();
     assert_eq!(
         routes,
-        "# An agent asked for this and was refused. Keep what it should have.
+        "# An agent asked for this, and no route admitted it. Keep what it should have.
 routes:
-  # refused twice, last at 2026-11-29T11:00:00Z
+  # asked for twice, last at 2026-11-29T11:00:00Z
   - host: a.test
     path_allowlist: [{regex: /v1/x}]
     methods: [GET]
     websocket: false
-  # refused once, at 2026-11-29T10:00:00Z
+  # asked for once, at 2026-11-29T10:00:00Z
   - host: p.test
     path_allowlist: [{regex: /}]
     methods: [GET]

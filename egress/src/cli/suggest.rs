@@ -1,6 +1,6 @@
-//! `egress suggest`: from what was refused to the smallest routes that would have let it through.
+//! `egress suggest`: from what no route admitted, refused or observed, to the smallest routes that would have.
 //!
-//! An agent chooses what it is refused, so a suggestion is what it asked for, and never a judgement that it should have it.
+//! An agent chooses what it asks for, so a suggestion is what it asked for, and never a judgement that it should have it.
 //! Exit: 0 there is something to suggest, 1 there is nothing, 2 usage or configuration, 3 runtime.
 
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ mod refusal;
 mod suggestion;
 mod words;
 
-/// Print the smallest routes that would have let through what was refused
+/// Print the smallest routes that would have admitted what was refused, or let through by an observation
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES, group(clap::ArgGroup::new("source").required(true)))]
 pub struct Args {

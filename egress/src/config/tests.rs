@@ -10,6 +10,7 @@ mod decisions;
 mod good;
 mod hostile;
 mod manifests;
+mod observed;
 mod rendered;
 mod schemas;
 mod slots;

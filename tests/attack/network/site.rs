@@ -2,13 +2,15 @@
 
 use std::net::IpAddr;
 
+use http::Response;
+
 use crate::harness::agent::Agent;
 use crate::harness::line::Attempt;
 use crate::harness::network::Network;
 use crate::harness::pki::Pki;
 use crate::harness::rig::REAL;
 use crate::harness::sidecar::{Builder, Sidecar};
-use crate::harness::upstream::{Upstream, text};
+use crate::harness::upstream::{Body, Call, Upstream, text};
 
 /// A sidecar in a network of its own, with an upstream at port 80 and one at port 443 of every address.
 pub(crate) struct Site {
@@ -36,8 +38,6 @@ impl Site {
     where
         F: Fn(&str, usize) -> Vec<IpAddr> + Send + 'static,
     {
-        let pki = Pki::new();
-        let network = Network::new(names).await;
         // No connection is used twice, so that each request is dialled for.
         let answer = async |_call| {
             let mut answer = text(200, "fine");
@@ -45,6 +45,23 @@ impl Site {
             answer.headers_mut().insert("connection", close);
             answer
         };
+        Self::answering(routes, names, answer, configure).await
+    }
+
+    /// The same with answers of the test's own.
+    pub(crate) async fn answering<F, A, R>(
+        routes: &str,
+        names: F,
+        answer: A,
+        configure: impl FnOnce(Builder) -> Builder,
+    ) -> Self
+    where
+        F: Fn(&str, usize) -> Vec<IpAddr> + Send + 'static,
+        A: Fn(Call) -> R + Copy + Send + Sync + 'static,
+        R: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let pki = Pki::new();
+        let network = Network::new(names).await;
         let plain = Upstream::plain().start_on(network.listener(80), answer);
         let tls = Upstream::with_tls(pki.server_config(&["http/1.1"]));
         let tls = tls.start_on(network.listener(443), answer);

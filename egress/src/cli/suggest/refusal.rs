@@ -1,4 +1,4 @@
-//! What one refusal calls for: a route, a wider one that is there already, or something that no route can do.
+//! What one refusal, or one observed request, calls for: a route, a wider one that is there already, or something that no route can do.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::route::path::{EncodedSlash, hazard_of};
 use crate::route::target::{Kind, Origin, Scheme, Target};
 use crate::route::{Reason, Route, Routes, Tls};
 
-/// What a refused request calls for.
+/// What a request calls for that no route admitted.
 #[derive(Debug)]
 pub(super) enum Refusal {
     /// A route for this.

@@ -17,7 +17,7 @@ use crate::route::path::EncodedSlash;
 use crate::route::target::Origin;
 use crate::route::{Line, Route, Routes, Rule, Tls};
 
-/// What would have spared the refusals.
+/// What would have admitted the requests.
 #[derive(Debug, Default)]
 pub(super) struct Suggestion {
     /// New routes with what is said of each, most frequent first.
@@ -26,7 +26,7 @@ pub(super) struct Suggestion {
     extensions: BTreeMap<Line, Extension>,
     /// What no route can do, by host and code.
     others: BTreeMap<(String, String), Seen>,
-    /// How many refusals the routes would let through by now.
+    /// How many of the requests the routes admit by now.
     settled: u64,
 }
 
@@ -47,7 +47,7 @@ struct NewRoute {
 }
 
 impl Suggestion {
-    /// What recorded refusals call for. With the routes in force, only what these refuse still.
+    /// What recorded refusals and observed requests call for. With the routes in force, only what these refuse still.
     pub(super) fn of(
         recorded: &[Recorded],
         routes: Option<&Routes>,
@@ -123,7 +123,8 @@ impl Suggestion {
         let mut text = match self.routes.is_empty() {
             true => "# No new route is suggested.\n".to_owned(),
             false => {
-                "# An agent asked for this and was refused. Keep what it should have.\n".to_owned()
+                "# An agent asked for this, and no route admitted it. Keep what it should have.\n"
+                    .to_owned()
             }
         };
         text.push_str(&render::commented(&self.routes));
@@ -144,7 +145,7 @@ impl Suggestion {
         }
         if self.settled > 0 {
             let settled = format!(
-                "The routes admit by now what was refused before: {} of the refusals.",
+                "The routes admit by now what they did not before: {} of the requests.",
                 self.settled
             );
             lines.extend(["".into(), settled]);
@@ -183,7 +184,7 @@ impl HostGroups {
             return vec![opened(origin, seen)];
         }
         let routes = self.groups.iter().map(|group| {
-            let mut comment = format!("refused {}", group.seen);
+            let mut comment = format!("asked for {}", group.seen);
             if group.terms.websocket {
                 comment.push_str("; with WebSocket handshakes");
             }
@@ -217,7 +218,7 @@ fn opened(origin: &Origin, seen: Seen) -> NewRoute {
         rule: rule(origin, &group),
         comment: vec![
             format!(
-                "refused {seen}, with the tunnel: what was to be asked for in it is not known."
+                "a tunnel alone, asked for {seen}: what was to be asked for in it is not known."
             ),
             "This opens it for GET / alone; then what else is refused in it has a path.".into(),
         ],

@@ -60,6 +60,33 @@ fn admits(routes: &Routes, method: &str, host: &str, path: &str) -> bool {
 }
 
 #[test]
+fn what_was_observed_is_suggested_as_what_was_refused() {
+    let observed = |method: &str, host: &str, path: &str, kind| {
+        let mut recorded = refused(method, host, path, "observed");
+        recorded.request.verdict = Verdict::Allowed;
+        recorded.request.kind = kind;
+        recorded
+    };
+    let mut ordinary = observed("GET", "c.test:443", "/", Kind::Http);
+    ordinary.request.code = "ok".into();
+    let recorded = [
+        observed("CONNECT", "a.test:443", "", Kind::Connect),
+        observed("GET", "a.test:443", "/x", Kind::Http),
+        refused("POST", "a.test:443", "/x", "method_not_allowed"),
+        observed("GET", "a.test:443", "/chat", Kind::WebSocket),
+        ordinary,
+    ];
+    let (text, routes) = suggested(&recorded, None);
+    assert_eq!(routes.iter().len(), 2, "{text}");
+    assert!(admits(&routes, "GET", "a.test:443", "/x"), "{text}");
+    assert!(admits(&routes, "POST", "a.test:443", "/x"), "{text}");
+    assert!(admits(&routes, "GET", "a.test:443", "/chat"), "{text}");
+    assert!(!admits(&routes, "GET", "a.test:443", "/y"), "{text}");
+    assert!(!admits(&routes, "GET", "c.test:443", "/"), "{text}");
+    assert!(text.contains("with WebSocket handshakes"), "{text}");
+}
+
+#[test]
 fn what_no_route_can_do_is_told_and_not_suggested() {
     let refusals = [
         refused("GET", "a.test:443", "/a//b", "host_not_allowed"),
@@ -119,9 +146,9 @@ fn a_route_with_a_credential_is_extended_and_gets_no_second_one_beside_it() {
     assert!(admits(&new, "GET", "b.test:443", "/v2"));
     for part in [
         "WARNING: the route for a.test in line 2 injects ONE",
-        "GET a.test/v2, refused once, at 1970-01-01T00:00:00Z: add [{regex: /v2}] to `path_allowlist`",
-        "POST a.test/v1/x, refused once, at 1970-01-01T00:00:00Z: add POST to `methods`",
-        "admit by now what was refused before: 1 of",
+        "GET a.test/v2, asked for once, at 1970-01-01T00:00:00Z: add [{regex: /v2}] to `path_allowlist`",
+        "POST a.test/v1/x, asked for once, at 1970-01-01T00:00:00Z: add POST to `methods`",
+        "admit by now what they did not before: 1 of",
     ] {
         assert!(text.contains(part), "no {part} in {text}");
     }

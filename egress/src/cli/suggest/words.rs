@@ -69,7 +69,7 @@ pub(super) fn extended(rule: &Rule, ask: &Ask, seen: &Seen) -> String {
     let methods = Vec::from_iter(methods.iter().map(String::as_str)).join(", ");
     let (origin, path) = (ask.origin.authority(), &ask.path);
     format!(
-        "  {methods} {origin}{path}, refused {seen}: {}",
+        "  {methods} {origin}{path}, asked for {seen}: {}",
         steps.join("; ")
     )
 }
