@@ -90,7 +90,7 @@ impl Routes {
     /// A [`Denial`] with the reason of the route that came nearest to admitting the target.
     pub fn decide(&self, target: Target) -> Result<Permit, Denial> {
         let decided = match (self.routed(&target), &self.observation) {
-            (Err(denial), Some(observation)) => observation.decide(&target, denial, self),
+            (Err(denial), Some(_)) => observation::decide(&target, denial, self),
             (decided, _) => decided,
         };
         decided.map(|route| Permit { route, target })
@@ -540,7 +540,7 @@ impl Rule {
 }
 
 /// The methods of RFC 9110 and PATCH, but for TRACE and CONNECT.
-const USUAL_METHODS: [Method; 7] = [
+static USUAL_METHODS: [Method; 7] = [
     Method::GET,
     Method::HEAD,
     Method::POST,

@@ -132,9 +132,7 @@ async fn a_ca_that_stands_for_named_hosts_keeps_an_observation_from_starting() {
     assert_eq!(before, after);
     // One in memory is for this process alone, and stands for every host.
     let builder = Sidecar::with_routes(&pki, routes).arg("--ca-ephemeral");
-    let mut running = observe(builder, dir.path(), "--observe")
-        .start()
-        .await;
+    let mut running = observe(builder, dir.path(), "--observe").start().await;
     assert!(running.is_up());
 }
 

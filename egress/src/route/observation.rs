@@ -32,44 +32,6 @@ impl Observation {
     pub fn end(&self) -> Instant {
         self.until
     }
-
-    /// Decides what the routes have denied: by a route for the target's own origin that injects nothing.
-    pub(super) fn decide(
-        &self,
-        target: &Target,
-        denial: Denial,
-        routes: &Routes,
-    ) -> Result<Arc<Route>, Denial> {
-        let origin = target.origin();
-        let is_widened = match denial.reason {
-            Reason::Host | Reason::Port | Reason::Path | Reason::Method => true,
-            // Whoever wrote the route thought of these, or nobody should.
-            Reason::Hazard(_) | Reason::Query | Reason::QueryHazard(_) | Reason::WebSocket => false,
-        };
-        if !is_widened || !is_open(origin, routes) {
-            return Err(denial);
-        }
-        let refused = |reason| Denial {
-            reason,
-            route: denial.route.clone(),
-        };
-        let rule = rule(origin, routes);
-        if let Some(hazard) = hazard_of(target.path(), rule.encoded_slash) {
-            return Err(refused(Reason::Hazard(hazard)));
-        }
-        if !rule.admits_method(target.method()) {
-            return Err(refused(Reason::Method));
-        }
-        if let Some(hazard) = rule.query_hazard(target) {
-            return Err(refused(Reason::QueryHazard(hazard)));
-        }
-        Ok(Arc::new(Route {
-            id: RouteId::OBSERVED,
-            line: 0,
-            rule,
-            outcomes: Arc::default(),
-        }))
-    }
 }
 
 impl Routes {
@@ -98,6 +60,43 @@ impl Routes {
     pub fn is_observed(&self, origin: &Origin) -> bool {
         self.observation.is_some() && self.tls_of(origin).is_err() && is_open(origin, self)
     }
+}
+
+/// Decides what the routes have denied: by a route for the target's own origin that injects nothing.
+pub(super) fn decide(
+    target: &Target,
+    denial: Denial,
+    routes: &Routes,
+) -> Result<Arc<Route>, Denial> {
+    let origin = target.origin();
+    let is_widened = match denial.reason {
+        Reason::Host | Reason::Port | Reason::Path | Reason::Method => true,
+        // Whoever wrote the route thought of these, or nobody should.
+        Reason::Hazard(_) | Reason::Query | Reason::QueryHazard(_) | Reason::WebSocket => false,
+    };
+    if !is_widened || !is_open(origin, routes) {
+        return Err(denial);
+    }
+    let refused = |reason| Denial {
+        reason,
+        route: denial.route.clone(),
+    };
+    let rule = rule(origin, routes);
+    if let Some(hazard) = hazard_of(target.path(), rule.encoded_slash) {
+        return Err(refused(Reason::Hazard(hazard)));
+    }
+    if !rule.admits_method(target.method()) {
+        return Err(refused(Reason::Method));
+    }
+    if let Some(hazard) = rule.query_hazard(target) {
+        return Err(refused(Reason::QueryHazard(hazard)));
+    }
+    Ok(Arc::new(Route {
+        id: RouteId::OBSERVED,
+        line: 0,
+        rule,
+        outcomes: Arc::default(),
+    }))
 }
 
 /// Whether anything at an origin may be observed.
