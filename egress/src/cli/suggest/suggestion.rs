@@ -1,7 +1,7 @@
 //! What is suggested, as the text of a routes file with everything else in comments.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use http::Method;
@@ -9,12 +9,12 @@ use http::Method;
 use super::group::{Group, Paths, exact, groups};
 use super::refusal::{Ask, Refusal, Terms};
 use super::words::{advice, extended, extension_head};
-use crate::cli::recorded::{Recorded, Seen};
+use crate::cli::recorded::{Kind, Recorded, Seen};
 use crate::config::render;
 use crate::route::host::HostPattern;
 use crate::route::passing::{Cookies, Extensions, QueryCredentials, Redact};
 use crate::route::path::EncodedSlash;
-use crate::route::target::Origin;
+use crate::route::target::{Origin, Scheme};
 use crate::route::{Line, Route, Routes, Rule, Tls};
 
 /// What would have admitted the requests.
@@ -55,7 +55,13 @@ impl Suggestion {
     ) -> Self {
         let mut all = Self::default();
         let mut hosts: HashMap<Origin, (Paths, Option<Seen>)> = HashMap::new();
+        let asked_in = hosts_asked_in(recorded);
         for Recorded { request, seen } in recorded {
+            // What was asked for in an observed tunnel has a record of its own, also where it failed or was refused.
+            let is_tunnel = request.kind == Kind::Connect && request.is_observed();
+            if is_tunnel && asked_in.contains(request.host.as_str()) {
+                continue;
+            }
             match Refusal::of(request, routes) {
                 None => {}
                 Some(Refusal::Route(ask)) => {
@@ -153,6 +159,14 @@ impl Suggestion {
         text.push_str(&render::comments(&lines));
         text
     }
+}
+
+/// The hosts in whose tunnels something was asked for.
+fn hosts_asked_in(recorded: &[Recorded]) -> HashSet<&str> {
+    let requests = recorded.iter().map(|recorded| &recorded.request);
+    let inside =
+        requests.filter(|request| request.kind != Kind::Connect && request.scheme == Scheme::Https);
+    inside.map(|request| request.host.as_str()).collect()
 }
 
 /// What is asked of one host.

@@ -75,9 +75,15 @@ fn what_was_observed_is_suggested_as_what_was_refused() {
         refused("POST", "a.test:443", "/x", "method_not_allowed"),
         observed("GET", "a.test:443", "/chat", Kind::WebSocket),
         ordinary,
+        // What was wanted in this one is known, and was refused; in the other nothing is known.
+        observed("CONNECT", "inside.test:443", "", Kind::Connect),
+        refused("GET", "inside.test:443", "/", "address_not_allowed"),
+        observed("CONNECT", "pinned.test:443", "", Kind::Connect),
     ];
     let (text, routes) = suggested(&recorded, None);
-    assert_eq!(routes.iter().len(), 2, "{text}");
+    assert_eq!(routes.iter().len(), 3, "{text}");
+    assert!(admits(&routes, "GET", "pinned.test:443", "/"), "{text}");
+    assert!(!admits(&routes, "GET", "inside.test:443", "/"), "{text}");
     assert!(admits(&routes, "GET", "a.test:443", "/x"), "{text}");
     assert!(admits(&routes, "POST", "a.test:443", "/x"), "{text}");
     assert!(admits(&routes, "GET", "a.test:443", "/chat"), "{text}");
