@@ -14,11 +14,14 @@ use super::State;
 /// How often the log says that an observation goes on.
 const REMINDER: Duration = Duration::from_secs(300);
 
+/// What makes a rest of 1799.9 seconds half an hour.
+const HALF_A_SECOND: Duration = Duration::from_millis(500);
+
 /// Waits for the end of the observation, where there is one, and ends it.
 pub async fn end_in_time(state: Arc<State>) {
     while let Some(left) = state.observing() {
         tracing::warn!(
-            seconds_left = left.as_secs(),
+            seconds_left = (left + HALF_A_SECOND).as_secs(),
             "OBSERVING: hosts, paths and methods that no route admits are let through, without a credential"
         );
         let pause = left.min(REMINDER);

@@ -52,7 +52,7 @@ pub struct Args {
     #[arg(long, value_name = "ADDRESS")]
     pub(super) interceptor: Vec<ListenAddress>,
     /// Where names are asked for, over UDP and TCP: IP:PORT, or fd:N for a socket of either kind. Names that a route admits
-    /// are answered with --dns-answer, and no others
+    /// are answered with --dns-answer, and no others but for an observation
     #[arg(long, value_name = "ADDRESS", requires = "dns_answer")]
     pub(super) dns: Vec<DnsAddress>,
     /// The address of the steered listeners, as clients reach them; one for each family
