@@ -1,4 +1,4 @@
-//! Observation: what it gives a hostile agent is a way out, and nothing else (threat model, row 63).
+//! Observation: what it gives a hostile agent is a way out, and nothing else (threat model, row 65).
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -27,7 +27,7 @@ const ROUTES: &str = "\
 ";
 
 #[tokio::test]
-async fn row_63_nothing_but_hosts_paths_and_methods_is_widened() {
+async fn row_65_nothing_but_hosts_paths_and_methods_is_widened() {
     let dir = tempfile::tempdir().expect("a directory");
     let site = Site::with(ROUTES, addresses, observing(dir.path(), "1h")).await;
     for host in ["inside.test", "meta.test", "loop.test", "mixed.test"] {
@@ -88,7 +88,7 @@ async fn row_63_nothing_but_hosts_paths_and_methods_is_widened() {
 }
 
 #[tokio::test]
-async fn row_63_no_credential_goes_with_what_is_observed_and_none_comes_back() {
+async fn row_65_no_credential_goes_with_what_is_observed_and_none_comes_back() {
     let dir = tempfile::tempdir().expect("a directory");
     let setting = async |_call| {
         let mut answer = text(200, "fine");
@@ -150,7 +150,7 @@ async fn row_63_no_credential_goes_with_what_is_observed_and_none_comes_back() {
 }
 
 #[tokio::test]
-async fn row_63_at_its_end_what_rests_on_it_is_closed_and_the_routes_decide() {
+async fn row_65_at_its_end_what_rests_on_it_is_closed_and_the_routes_decide() {
     let dir = tempfile::tempdir().expect("a directory");
     // Long enough to open what is to be closed, and shorter than what the tests wait for.
     let observing = observing(dir.path(), "12s");

@@ -51,8 +51,8 @@ pub struct Args {
     /// Where smolvm's network connects (`--egress-interceptor`), with the token of SMOLVM_INTERCEPTOR_TOKEN
     #[arg(long, value_name = "ADDRESS")]
     pub(super) interceptor: Vec<ListenAddress>,
-    /// Where names are asked for, over UDP and TCP: IP:PORT, or fd:N for a socket of either kind. Names that a route admits
-    /// are answered with --dns-answer, and no others but for an observation
+    /// Where names are asked for, over UDP and TCP: IP:PORT, or fd:N for a socket of either kind. Names that a route admits,
+    /// or an observation lets through, are answered with --dns-answer, and no others
     #[arg(long, value_name = "ADDRESS", requires = "dns_answer")]
     pub(super) dns: Vec<DnsAddress>,
     /// The address of the steered listeners, as clients reach them; one for each family
