@@ -5,7 +5,7 @@
 use std::fs::{File, FileType};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Opens a regular file for reading.
 ///
@@ -35,6 +35,31 @@ pub fn directory_of(file: &Path) -> &Path {
     }
 }
 
+/// The user's home, as it is: `HOME`, else what `/etc/passwd` says.
+///
+/// The C library would load whatever modules `nsswitch.conf` names for users, and in a static program systemd's crashes. A
+/// service has no `HOME` and a user that is in no file, so every one of them would get there.
+pub fn home() -> Option<PathBuf> {
+    let named = std::env::var_os("HOME").filter(|home| !home.is_empty());
+    let home = named.map(PathBuf::from).or_else(|| {
+        let users = std::fs::read_to_string("/etc/passwd").ok()?;
+        home_of(rustix::process::getuid().as_raw(), &users)
+    });
+    home?.canonicalize().ok()
+}
+
+/// A user's home in the text of passwd(5).
+fn home_of(user: u32, users: &str) -> Option<PathBuf> {
+    let user = user.to_string();
+    users.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        match fields[..] {
+            [_, _, id, _, _, home, ..] if id == user && !home.is_empty() => Some(home.into()),
+            _ => None,
+        }
+    })
+}
+
 fn check(kind: FileType) -> io::Result<()> {
     if kind.is_file() {
         Ok(())
@@ -52,7 +77,7 @@ mod tests {
 
     use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-    use super::open_regular;
+    use super::{home_of, open_regular};
 
     #[test]
     fn what_is_no_file_is_refused_and_not_waited_for() {
@@ -85,6 +110,15 @@ mod tests {
         for path in [file, link] {
             let text = std::io::read_to_string(open_regular(&path).unwrap()).unwrap();
             assert_eq!(text, "text");
+        }
+    }
+
+    #[test]
+    fn a_home_is_the_one_of_the_users_own_line() {
+        let users = "root:x:0:0:root:/root:/bin/sh\n+nis\nme:x:1000:0:Me,,,:/home/me:/bin/sh\nno:x:7:7:::\n";
+        assert_eq!(home_of(1000, users), Some("/home/me".into()));
+        for user in [7, 100, 1] {
+            assert_eq!(home_of(user, users), None, "{user}");
         }
     }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 
 use super::{MeasureState, Needs};
-use crate::file::directory_of;
+use crate::file::{self, directory_of};
 use crate::os::landlock::{self, BIND_TCP, access, scope};
 
 /// What came of it.
@@ -85,7 +85,7 @@ fn restrict(needs: &Needs, version: u32) -> io::Result<u32> {
 
 /// The paths that stay within reach, and what for.
 fn rules(needs: &Needs, handled: u64) -> Vec<(PathBuf, u64)> {
-    let home = std::env::home_dir().and_then(|home| canonicalize(home).ok());
+    let home = file::home();
     let own = needs
         .files
         .iter()

@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
 use super::layout::{self, HOME};
+use crate::file::home;
 
 /// The directories of the host that an agent is given, without symbolic links.
 #[derive(Clone, Copy, Debug)]
@@ -82,11 +83,6 @@ const OWN: [&str; 12] = [
 
 /// File systems in which nothing is the operator's.
 const KERNEL: [&str; 2] = ["/dev", "/proc"];
-
-/// The user's home: where HOME is not set, the system knows it.
-fn home() -> Option<PathBuf> {
-    std::env::home_dir()?.canonicalize().ok()
-}
 
 /// Whether a name on the way to a path stands in one of these directories, or below one. They are real paths.
 pub(super) fn leads_through(path: &Path, trees: &[PathBuf]) -> bool {
