@@ -20,6 +20,7 @@ mod protocols;
 pub(crate) mod refusals;
 mod reloading;
 mod routes_file;
+mod service_manager;
 mod slots;
 mod steer;
 mod stopping;

@@ -3,6 +3,8 @@
 pub mod events;
 mod exposition;
 mod metrics;
+pub mod reload;
+pub mod service_manager;
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
@@ -31,9 +33,8 @@ use tokio::sync::Semaphore;
 use tokio_util::either::Either;
 
 use crate::audit::object::rfc3339;
-use crate::config::Faults;
 use crate::credential::{Source, time_left};
-use crate::proxy::{Reloaded, State};
+use crate::proxy::State;
 use crate::route::target::Scheme;
 
 /// Where the admin socket is: `unix:PATH`, or `IP:PORT` on loopback.
@@ -222,18 +223,13 @@ async fn answer<B>(state: &Arc<State>, request: &Request<B>) -> Response<Full<By
             metrics::metrics(state),
         ),
         (&Method::POST, "/reload") => {
-            match state.reload().await {
-                Ok(result) => {
-                    log_reload(&result);
-                    match result {
-                        // As `/healthz` answers, too: the routes are in force, and some of them send nothing.
-                        Ok(changes) if !changes.unusable.is_empty() => {
-                            (StatusCode::SERVICE_UNAVAILABLE, TEXT, changes.to_string())
-                        }
-                        Ok(changes) => (StatusCode::OK, TEXT, changes.to_string()),
-                        Err(faults) => (StatusCode::UNPROCESSABLE_ENTITY, TEXT, faults.to_string()),
-                    }
+            match reload::reload(state).await {
+                // As `/healthz` answers, too: the routes are in force, and some of them send nothing.
+                Ok(Ok(changes)) if !changes.unusable.is_empty() => {
+                    (StatusCode::SERVICE_UNAVAILABLE, TEXT, changes.to_string())
                 }
+                Ok(Ok(changes)) => (StatusCode::OK, TEXT, changes.to_string()),
+                Ok(Err(faults)) => (StatusCode::UNPROCESSABLE_ENTITY, TEXT, faults.to_string()),
                 Err(error) => (
                     StatusCode::INTERNAL_SERVER_ERROR,
                     TEXT,
@@ -261,35 +257,6 @@ fn plain(status: StatusCode, kind: &'static str, body: String) -> Response<Full<
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
-
-/// Logs what came of a reload.
-pub fn log_reload(result: &Result<Reloaded, Faults>) {
-    match result {
-        Ok(changes) => tracing::info!(
-            added = changes.added.join(", "),
-            removed = changes.removed.join(", "),
-            rotated = changes.rotated.join(", "),
-            unusable = changes.unusable.join(", "),
-            "reloaded"
-        ),
-        Err(faults) => {
-            for fault in faults.iter() {
-                tracing::error!(
-                    file = faults.file(),
-                    line = fault.line(),
-                    key = fault.key.as_deref(),
-                    hint = fault.hint.as_deref(),
-                    "{}",
-                    fault.problem
-                );
-            }
-            tracing::error!(
-                faults = faults.len(),
-                "not reloaded: the routes before stay in force"
-            );
-        }
-    }
-}
 
 fn is_healthy(state: &State) -> bool {
     let policy = state.policy.load();
@@ -498,25 +465,5 @@ impl fmt::Display for AdminAddress {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Tcp(address) => address.fmt(f),
         }
-    }
-}
-
-impl fmt::Display for Reloaded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if *self == Self::default() {
-            return writeln!(f, "nothing changed");
-        }
-        let lists = [
-            ("added", &self.added),
-            ("removed", &self.removed),
-            ("rotated", &self.rotated),
-            ("unusable", &self.unusable),
-        ];
-        for (what, list) in lists {
-            for item in list {
-                writeln!(f, "{what}: {item}")?;
-            }
-        }
-        Ok(())
     }
 }

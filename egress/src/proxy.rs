@@ -42,7 +42,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
 pub use self::listen::{Entrance, Listener, serve};
-pub use self::reload::{Reloaded, Source, uncertifiable, warn_of_unnamed, warn_of_waivers};
+pub use self::reload::{
+    Reloaded, Reloading, Source, uncertifiable, warn_of_unnamed, warn_of_waivers,
+};
 
 use self::access::Access;
 use self::body::{Download, Upload};

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -187,38 +186,6 @@ async fn the_admin_socket_is_private_and_replaces_a_stale_one_only() {
         &address,
     );
     assert_eq!(fs::read_to_string(&precious).expect("a file"), "precious");
-}
-
-#[tokio::test]
-async fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let path = dir.path().join("notify.sock");
-    let socket = UnixDatagram::bind(&path).expect("a socket");
-    socket.set_nonblocking(true).expect("a socket");
-    let socket = tokio::net::UnixDatagram::from_std(socket).expect("a socket");
-    let rig = Rig::with(ROUTES, |builder| {
-        builder.env("NOTIFY_SOCKET", path.display().to_string())
-    })
-    .await;
-    let mut told = String::new();
-    let mut next = async |needle: &str| {
-        within(needle, async {
-            while !told.contains(needle) {
-                let mut datagram = [0; 1024];
-                let read = socket.recv(&mut datagram).await.expect("a datagram");
-                told.push_str(&String::from_utf8_lossy(&datagram[..read]));
-                told.push('\n');
-            }
-        })
-        .await;
-        std::mem::take(&mut told)
-    };
-    assert!(next("READY=1").await.starts_with("READY=1"));
-    rig.sidecar.sighup();
-    assert!(next("READY=1").await.contains("RELOADING=1"));
-    let (status, log) = rig.sidecar.terminate().await;
-    assert_eq!(status.code(), Some(0), "{log}");
-    next("STOPPING=1").await;
 }
 
 #[tokio::test]

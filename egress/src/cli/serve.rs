@@ -216,7 +216,8 @@ async fn serve(args: Args, started: Started) -> Result<(), Failure> {
     let reloading = state.clone();
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            reload(&reloading).await;
+            // What came of it is told there, to whoever is to know.
+            _ = admin::reload::reload(&reloading).await;
         }
     });
     announce(&state, &listeners, &names, ready)?;
@@ -318,7 +319,7 @@ fn check_token(environment: &Environment, name: &SlotName) -> Result<(), Failure
     }
 }
 
-/// Says that clients can connect: to the log, to systemd, and to whoever waits at `--ready-fd`.
+/// Says that clients can connect: to the log, to the service manager, and to whoever waits at `--ready-fd`.
 fn announce(
     state: &State,
     listeners: &[(Entrance, Listener)],
@@ -371,25 +372,8 @@ fn announce(
             .context("cannot write to --ready-fd")
             .map_err(Failure::runtime)?;
     }
-    // Not under systemd there is nobody to tell, and that is no fault.
-    _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    admin::service_manager::ready(state);
     Ok(())
-}
-
-/// Reloads, and logs what came of it.
-async fn reload(state: &Arc<State>) {
-    _ = sd_notify::notify(&[sd_notify::NotifyState::Reloading, monotonic()]);
-    match state.reload().await {
-        Ok(result) => admin::log_reload(&result),
-        Err(error) => tracing::error!(%error, "the reload broke off; the old routes stay in force"),
-    }
-    _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-}
-
-fn monotonic() -> sd_notify::NotifyState<'static> {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000;
-    sd_notify::NotifyState::MonotonicUsec(micros)
 }
 
 /// Looks at file slots every two seconds (a mounted secret is replaced by renaming directories above it, which no watch
@@ -434,7 +418,7 @@ async fn stop(
         () = gone => {}
     }
     tracing::info!("stopping: no new requests are taken");
-    _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    admin::service_manager::stopping();
     tokio::spawn(async move {
         interrupt.recv().await;
         logging.flush();

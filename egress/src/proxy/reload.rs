@@ -1,4 +1,4 @@
-//! Changes of what is in force: [`State::reload`] for routes, [`State::refresh_slots`] for the values behind them.
+//! Changes of what is in force: [`Reloading::run`] for routes, [`State::refresh_slots`] for the values behind them.
 //!
 //! A new policy is built whole and swapped in one step. On any fault the old one stays.
 
@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use rustix::process::setpriority_process;
-use tokio::sync::oneshot;
+use tokio::sync::{MutexGuard, oneshot};
 use tokio::time::timeout;
 
 use super::State;
@@ -43,7 +43,6 @@ pub struct Source {
     last_fault: Mutex<Option<String>>,
     /// One change of what is in force, or one look at the slots, at a time.
     pub turn: Mutex<()>,
-    /// One reload at a time: of two, the one that began later has read the newer file.
     reloading: tokio::sync::Mutex<()>,
 }
 
@@ -79,18 +78,34 @@ pub struct Reloaded {
     pub unusable: Vec<String>,
 }
 
-impl State {
-    /// Reads the routes file and the slots again, and puts them in force. One at a time.
+/// The turn to reload. There is one: of two reloads, the one that begins later has read the newer file.
+#[derive(Debug)]
+pub struct Reloading<'a> {
+    state: &'a Arc<State>,
+    _turn: MutexGuard<'a, ()>,
+}
+
+impl Reloading<'_> {
+    /// Reads the routes file and the slots again, and puts them in force.
     ///
     /// # Errors
     ///
     /// The system's where it gives no thread, and a word for a thread that did not come to its end; and all faults of the
     /// new policy. The old one stays in force.
-    pub async fn reload(self: &Arc<Self>) -> io::Result<Result<Reloaded, Faults>> {
-        let _one = self.source.reloading.lock().await;
-        let draft = self.read().await?;
-        let state = self.clone();
+    pub async fn run(self) -> io::Result<Result<Reloaded, Faults>> {
+        let draft = self.state.read().await?;
+        let state = self.state.clone();
         aside(move || state.put_in_force(draft)).await
+    }
+}
+
+impl State {
+    /// The turn to reload, once those before have ended.
+    pub async fn reloading(self: &Arc<Self>) -> Reloading<'_> {
+        Reloading {
+            state: self,
+            _turn: self.source.reloading.lock().await,
+        }
     }
 
     /// Reads the routes file. Of a large one requests go first, for as long as that may be: a reload may take a credential
