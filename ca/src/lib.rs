@@ -18,7 +18,7 @@ mod validity;
 
 pub use constraints::Constraints;
 pub use issuer::Issuer;
-pub use root::{Root, is_bottle_root};
+pub use root::{Root, is_bottle_root, validity_of};
 
 /// Why a root could not be opened or a leaf not be issued.
 ///

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -16,6 +17,7 @@ use rcgen::{
 use rustls::pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
+use x509_parser::time::ASN1Time;
 use zeroize::Zeroizing;
 
 use crate::constraints::Limits;
@@ -182,6 +184,15 @@ pub fn is_bottle_root(certificate: &CertificateDer<'_>) -> bool {
     };
     let mut names = parsed.subject().iter_common_name();
     names.any(|name| name.as_str().is_ok_and(|name| name.starts_with(NAME)))
+}
+
+/// From when until when a certificate of whatever origin is valid (RFC 5280, section 4.1.2.5); `None` for one that cannot be
+/// read. Libraries differ in whether they hold a root to it.
+pub fn validity_of(certificate: &CertificateDer<'_>) -> Option<RangeInclusive<SystemTime>> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let time = |time: ASN1Time| SystemTime::from(time.to_datetime());
+    let validity = parsed.validity();
+    Some(time(validity.not_before)..=time(validity.not_after))
 }
 
 /// Without the key.

@@ -443,3 +443,12 @@ fn a_bottles_root_is_told_from_others() {
     assert!(!is_bottle_root(&other));
     assert!(!is_bottle_root(&CertificateDer::from_slice(b"no X.509")));
 }
+
+#[test]
+fn a_roots_dates_are_read_from_its_certificate() {
+    let ours = Root::ephemeral(&Constraints::None).unwrap();
+    let validity = validity_of(&ours.certificate).unwrap();
+    assert_eq!(*validity.end(), ours.not_after());
+    assert!(validity.contains(&SystemTime::now()));
+    assert!(validity_of(&CertificateDer::from_slice(b"no X.509")).is_none());
+}
