@@ -11,7 +11,7 @@ mod fault;
 mod fields;
 mod keys;
 pub mod manifest;
-mod pasted;
+pub(crate) mod pasted;
 mod paths;
 pub mod presets;
 pub mod render;

@@ -24,7 +24,7 @@ pub(super) fn blotted(text: &str) -> Cow<'_, str> {
 
 /// Whether a whole word looks like a token: long, and either in both cases with digits, or digits among letters without a
 /// break.
-pub(super) fn is_token(word: &str) -> bool {
+pub(crate) fn is_token(word: &str) -> bool {
     let has = |class: fn(&u8) -> bool| word.bytes().any(|byte| class(&byte));
     let digits = has(u8::is_ascii_digit);
     let (upper, lower) = (has(u8::is_ascii_uppercase), has(u8::is_ascii_lowercase));

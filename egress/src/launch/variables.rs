@@ -132,7 +132,7 @@ impl AgentPath {
 }
 
 /// Clients look at one case or the other; curl reads `http_proxy` in lower case only.
-const PROXY_VARIABLES: [&str; 6] = [
+pub const PROXY_VARIABLES: [&str; 6] = [
     "HTTPS_PROXY",
     "https_proxy",
     "HTTP_PROXY",
@@ -142,7 +142,7 @@ const PROXY_VARIABLES: [&str; 6] = [
 ];
 
 /// Every variable that names a CA file to some client (docs/operations.md says to which).
-const CA_VARIABLES: [&str; 11] = [
+pub const CA_VARIABLES: [&str; 11] = [
     "SSL_CERT_FILE",
     "CODEX_CA_CERTIFICATE",
     "NODE_EXTRA_CA_CERTS",
@@ -201,6 +201,21 @@ pub(super) fn placeholders(routes: &Routes) -> impl Iterator<Item = (&'static st
             })
         })
         .map(|(_, _, variable, text)| (*variable, *text))
+}
+
+/// Whether a text is what some client was given in place of a key.
+pub fn is_placeholder(text: &str) -> bool {
+    PLACEHOLDERS.iter().any(|(.., known)| *known == text)
+}
+
+/// The hosts that a client is sent to by placeholders in an environment.
+pub fn placeholder_hosts<'a>(
+    value: impl Fn(&str) -> Option<&'a str>,
+) -> impl Iterator<Item = &'static str> {
+    PLACEHOLDERS
+        .iter()
+        .filter(move |(_, _, variable, text)| value(variable) == Some(*text))
+        .map(|(host, ..)| *host)
 }
 
 /// What the routes that cover a host inject.

@@ -217,7 +217,8 @@ impl Builder<'_> {
     }
 }
 
-fn holds_login(there: &Value) -> bool {
+/// Whether a login file's document holds a login that is none of our dummies.
+pub fn holds_login(there: &Value) -> bool {
     let member = |at: &Value, name| at.as_object().and_then(|at| text(at, name)).is_some();
     let tokens = there.get("tokens").unwrap_or(&Value::Null);
     let ours = tokens.get("refresh_token").and_then(Value::as_str) == Some(PLACEHOLDER);

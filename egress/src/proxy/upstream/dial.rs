@@ -249,7 +249,17 @@ pub struct ProxyUrl {
 }
 
 impl ProxyUrl {
-    fn connect_request(&self, destination: &str) -> Result<Request<Empty<Bytes>>, http::Error> {
+    /// Where it is.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// What asks it for a tunnel to `HOST:PORT`, with its user and password.
+    ///
+    /// # Errors
+    ///
+    /// A destination that cannot stand in a request.
+    pub fn connect_request(&self, destination: &str) -> Result<Request<Empty<Bytes>>, http::Error> {
         let mut request = Request::builder()
             .method(Method::CONNECT)
             .uri(destination)
