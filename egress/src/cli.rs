@@ -8,6 +8,7 @@ pub mod codex;
 pub mod completions;
 pub mod demo;
 pub mod diff;
+pub mod doctor;
 pub mod env;
 pub mod explain;
 pub mod init;
@@ -63,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Suggest(args) => suggest::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Audit(args) => audit::run(*args),
         Command::Run(args) => run::run(*args),
@@ -136,6 +138,8 @@ enum Command {
     Suggest(suggest::Args),
     /// Show what a running sidecar does: slots, counters, recent denials
     Status(status::Args),
+    /// Find what keeps an agent from its sidecar or leads it around it, in the sandbox or on the host
+    Doctor(doctor::Args),
     /// Have a running sidecar read its routes again, and wait for the result
     Reload(reload::Args),
     /// Read an audit file: rows by what is asked for, or whether nothing in it was changed

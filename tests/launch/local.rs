@@ -33,6 +33,47 @@ async fn a_host_that_no_route_names_is_refused_by_the_sidecar() {
 }
 
 #[tokio::test]
+async fn a_box_is_found_healthy_from_inside() {
+    for user in [User::Own, User::Ordinary] {
+        let host = Host::new(user).await;
+        let egress = host.path("bin/egress");
+        let mut run_it = host.egress(["run", "-m", "../../bottle.yaml", "--upstream-ca"]);
+        run_it.arg(host.path("upstream-ca.pem"));
+        run_it.arg("--ro-bind").arg(host.path("bin")).arg("--");
+        run_it
+            .arg(egress)
+            .args(["doctor", "--host", "api.github.com"]);
+        let output = run(run_it.args(["--probe-direct", "192.0.2.1:443"])).await;
+        let states: Vec<_> = output
+            .stdout
+            .lines()
+            .filter_map(|line| {
+                let (state, rest) = line.split_once(' ')?;
+                Some((rest.split_whitespace().next()?, state))
+            })
+            .collect();
+        for check in [
+            "proxy.variables",
+            "proxy.answer",
+            "tunnel",
+            "ca.bundle",
+            "client.curl",
+            "client.node",
+            "clock",
+            "box.route",
+            "box.direct",
+            "box.credentials",
+            "box.codex",
+            "box.ca_key",
+            "box.admin",
+        ] {
+            assert!(states.contains(&(check, "ok")), "{check}: {output:#?}");
+        }
+        output.success();
+    }
+}
+
+#[tokio::test]
 async fn what_the_sidecar_refused_is_told_at_the_end() {
     let host = Host::new(User::Own).await;
     let output = host
