@@ -12,7 +12,7 @@ use crate::harness::sidecar::EGRESS;
 fn every_error_code_is_explained_to_the_operator() {
     let operations = read("docs/operations.md");
     let mut seen = 0;
-    for file in ["proxy/reject.rs", "proxy/gate/fault.rs", "route.rs"] {
+    for file in ["proxy/reject.rs", "proxy/gate/fault.rs", "route/denial.rs"] {
         let source = read(&format!("egress/src/{file}"));
         let from = source.find("fn code(self)").expect("a function `code`");
         let body = source

@@ -9,9 +9,10 @@ use egress::credential::Secret;
 use egress::proxy::headers;
 use egress::proxy::reject::Reject;
 use egress::redact::{Masker, Pattern};
+use egress::route::denial::Denial;
 use egress::route::passing::Cookies;
 use egress::route::target::{InvalidTarget, Kind, Target, Via};
-use egress::route::{Denial, Injection, Permit, Routes};
+use egress::route::{Injection, Permit, Routes};
 use http::header::{HOST, HeaderMap};
 use http::{Request, Version};
 

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::route::denial::Denial;
 use crate::route::target::Target;
-use crate::route::{AuthScheme, Denial, Injection, Route, Routes, Tls};
+use crate::route::{AuthScheme, Injection, Route, Routes, Tls};
 
 /// What becomes of a request.
 #[derive(Clone, Debug)]

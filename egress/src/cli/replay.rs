@@ -16,8 +16,9 @@ use crate::audit::object::rfc3339;
 use crate::config::cases;
 use crate::credential::SlotName;
 use crate::outcome::Verdict;
+use crate::route::Routes;
+use crate::route::denial::Reason;
 use crate::route::target::Target;
-use crate::route::{Reason, Routes};
 
 /// Say which recorded requests a change of routes would decide otherwise
 #[derive(Debug, clap::Args)]

@@ -431,7 +431,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::{CODES, is_code};
-    use crate::route::Reason;
+    use crate::route::denial::Reason;
     use crate::route::path::Hazard;
     use crate::route::query::QueryHazard;
 

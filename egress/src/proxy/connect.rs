@@ -23,8 +23,9 @@ use super::reject::{Cause, Reject};
 use super::socket::{Idle, Prefixed, Socket};
 use super::upgrade::splice;
 use crate::audit::{Record, UpstreamFault};
+use crate::route::Tls;
+use crate::route::denial::Denial;
 use crate::route::target::{InvalidTarget, Origin, Scheme, Via};
-use crate::route::{Denial, Tls};
 
 /// Answers a CONNECT. The [`tunnel`] begins when the answer is written.
 pub fn open(

@@ -21,7 +21,7 @@ use super::State;
 use super::quota::Quota;
 use crate::audit::Client;
 use crate::outcome::Verdict;
-use crate::route::Reason;
+use crate::route::denial::Reason;
 
 /// Where names are asked for.
 #[derive(Debug)]

@@ -24,7 +24,7 @@ use crate::audit::Record;
 use crate::audit::id::RequestId;
 use crate::credential::Unusable;
 use crate::outcome::Verdict;
-use crate::route::Reason;
+use crate::route::denial::Reason;
 use crate::route::target::{InvalidTarget, Origin};
 
 /// The header that marks an answer as ours. It is removed from every upstream's answer.

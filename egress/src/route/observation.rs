@@ -7,11 +7,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::denial::{Denial, Reason};
 use super::host::HostPattern;
 use super::passing::{Cookies, Extensions, QueryCredentials, Redact};
 use super::path::{EncodedSlash, hazard_of};
 use super::target::{Origin, Target};
-use super::{Denial, Reason, Route, RouteId, Routes, Rule, Tls, USUAL_METHODS, carriers};
+use super::{Route, RouteId, Routes, Rule, Tls, USUAL_METHODS, carriers};
 
 /// The code of what is let through, in the log and in the audit file.
 pub const CODE: &str = "observed";

@@ -8,12 +8,13 @@ use serde_json::{Value, json};
 
 use crate::cli::decision::{Decision, injected};
 use crate::proxy::headers::CREDENTIALS;
+use crate::route::denial::{Denial, Reason};
 use crate::route::host::{Host, HostPattern};
 use crate::route::passing::{Cookies, Extensions};
 use crate::route::path::PathPattern;
 use crate::route::query::QueryHazard;
 use crate::route::target::{Kind, Origin, Target};
-use crate::route::{AuthScheme, ConnectTo, Denial, Injection, Reason, Route, Routes, Rule};
+use crate::route::{AuthScheme, ConnectTo, Injection, Route, Routes, Rule};
 
 /// The version of the JSON form.
 const JSON_VERSION: u32 = 1;

@@ -8,10 +8,11 @@ use http::Method;
 use crate::cli::decision::Decision;
 use crate::cli::recorded::{Asked, Request};
 use crate::outcome::Verdict;
+use crate::route::denial::Reason;
 use crate::route::host::Host;
 use crate::route::path::{EncodedSlash, hazard_of};
 use crate::route::target::{Kind, Origin, Scheme, Target};
-use crate::route::{Reason, Route, Routes, Tls};
+use crate::route::{Route, Routes, Tls};
 
 /// What a request calls for that no route admitted.
 #[derive(Debug)]

@@ -5,11 +5,12 @@ use std::time::Instant;
 use http::Method;
 
 use super::rules;
+use crate::route::denial::Reason;
 use crate::route::observation::Observation;
 use crate::route::path::Hazard;
 use crate::route::query::QueryHazard;
 use crate::route::target::{Kind, Origin, Scheme, Target};
-use crate::route::{Permit, Reason, Routes, Tls};
+use crate::route::{Permit, Routes, Tls};
 
 const ROUTES: &str = "
 routes:

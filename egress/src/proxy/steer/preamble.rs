@@ -17,7 +17,7 @@ use super::super::connection::Connection;
 use super::super::reject::{Cause, Reject};
 use super::super::socket::Socket;
 use crate::credential::Secret;
-use crate::route::Reason;
+use crate::route::denial::Reason;
 
 /// The variable, or the slot, that holds the token.
 pub const TOKEN_NAME: &str = "SMOLVM_INTERCEPTOR_TOKEN";
