@@ -17,6 +17,8 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::harness::agent::{Agent, exchange, read_head};
+use crate::harness::clients;
+use crate::harness::command;
 use crate::harness::pki::{self, Pki};
 use crate::harness::rig::{self, Rig};
 use crate::harness::scrape::{Scrape, ask};
@@ -401,6 +403,30 @@ async fn a_route_keeps_its_counts_over_a_reload_and_takes_them_along_to_its_new_
     );
     assert_eq!(refused.value("egress_last_reload_successful"), Some(0.0));
     assert_eq!(refused.value(at), reloaded.value(at));
+}
+
+#[tokio::test]
+async fn prometheus_has_no_objection_to_the_metrics_and_the_alerts() {
+    let rig = Rig::new(ROUTES).await;
+    rig.agent.get("https://api.test/v1/x").await.assert_served();
+    let dir = tempfile::tempdir().expect("a directory");
+    let metrics = dir.path().join("metrics");
+    let (_, exposed) = ask(&rig.sidecar, "/metrics").await;
+    fs::write(&metrics, exposed).expect("a file");
+    let promtool = clients::system("promtool", "prometheus");
+    let mut shell = tokio::process::Command::new("/bin/sh");
+    shell.args(["-c", "exec \"$0\" check metrics <\"$1\""]);
+    let checked = command::finish(shell.arg(&promtool).arg(&metrics)).await;
+    // What it finds inelegant, it says and exits with 3.
+    assert_eq!(
+        (checked.code, &*checked.stderr),
+        (Some(0), ""),
+        "{checked:?}"
+    );
+    let alerts = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/alerts.yaml");
+    let mut promtool = tokio::process::Command::new(promtool);
+    let checked = command::finish(promtool.args(["check", "rules", alerts])).await;
+    assert_eq!(checked.code, Some(0), "{checked:?}");
 }
 
 #[tokio::test]
