@@ -25,6 +25,7 @@ mod slots;
 mod steer;
 mod stopping;
 mod streaming;
+mod tail;
 mod transport;
 mod upstream_http2;
 mod upstream_proxy;

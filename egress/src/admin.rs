@@ -1,10 +1,12 @@
 //! The admin socket: status, requests as they come, metrics, reload and health, for the operator. The agent must not be able to reach it.
 
+pub mod client;
 pub mod events;
 mod exposition;
 mod metrics;
 pub mod reload;
 pub mod service_manager;
+pub mod watch;
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
@@ -22,13 +24,13 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::channel::Channel;
-use http_body_util::{BodyExt as _, Either as Body, Empty, Full, Limited};
+use http_body_util::{Either as Body, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use socket2::{Domain, SockAddr, Socket, Type};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::either::Either;
 
@@ -347,59 +349,6 @@ pub fn duration(seconds: u64) -> String {
     }
 }
 
-/// Asks a sidecar's admin socket, and returns its answer.
-///
-/// # Errors
-///
-/// [`Error::Ask`], where nobody answers there.
-pub fn ask(
-    address: &AdminAddress,
-    method: Method,
-    path: &str,
-) -> Result<(StatusCode, String), Error> {
-    let asking = async {
-        tokio::time::timeout(ANSWER_TIME, exchange(address, method, path))
-            .await
-            .unwrap_or_else(|_| Err(format!("no answer within {} s", ANSWER_TIME.as_secs()).into()))
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    let answered = match runtime {
-        Ok(runtime) => runtime.block_on(asking),
-        Err(error) => Err(error.into()),
-    };
-    answered.map_err(|source| Error::Ask {
-        address: address.clone(),
-        source,
-    })
-}
-
-async fn exchange(
-    address: &AdminAddress,
-    method: Method,
-    path: &str,
-) -> Result<(StatusCode, String), Box<dyn StdError + Send + Sync>> {
-    let stream = match address {
-        AdminAddress::Unix(path) => Either::Left(UnixStream::connect(path).await?),
-        AdminAddress::Tcp(address) => Either::Right(TcpStream::connect(address).await?),
-    };
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header("host", "egress")
-        .body(Empty::<Bytes>::new())?;
-    let (head, body) = sender.send_request(request).await?.into_parts();
-    let body = Limited::new(body, MAX_ANSWER).collect().await?.to_bytes();
-    Ok((head.status, String::from_utf8_lossy(&body).into_owned()))
-}
-
-const MAX_ANSWER: usize = 16 * 1024 * 1024;
-const ANSWER_TIME: Duration = Duration::from_secs(30);
-
 /// Why the admin socket is of no use.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -434,9 +383,19 @@ impl Error {
                 }
                 _ => "choose another address with --admin",
             },
-            Self::Ask { .. } => "is it running, with this address as its --admin?",
+            Self::Ask { source, .. } => match kind(&**source) {
+                Some(io::ErrorKind::PermissionDenied) => {
+                    "the socket is another user's: run this as that user or as root"
+                }
+                _ => "is it running, with this address as its --admin?",
+            },
         }
     }
+}
+
+/// What the system said, where it was the system.
+fn kind(error: &(dyn StdError + 'static)) -> Option<io::ErrorKind> {
+    error.downcast_ref().map(io::Error::kind)
 }
 
 impl FromStr for AdminAddress {

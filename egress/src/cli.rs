@@ -24,6 +24,7 @@ pub mod schema;
 pub mod serve;
 pub mod status;
 pub mod suggest;
+pub mod tail;
 pub mod test;
 
 mod decision;
@@ -42,7 +43,7 @@ use std::process::{ExitCode, ExitStatus};
 use clap::{Parser, Subcommand};
 use egress_ca::Root;
 
-use crate::admin;
+use crate::admin::{self, watch};
 use crate::audit::database;
 use crate::config::{self, Colour, Faults};
 use crate::launch::bundle;
@@ -66,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Tail(args) => tail::run(&args),
         Command::Audit(args) => audit::run(*args),
         Command::Run(args) => run::run(*args),
         Command::Launch(command) => launch::run(command),
@@ -140,6 +142,8 @@ enum Command {
     Status(status::Args),
     /// Find what keeps an agent from its sidecar or leads it around it, in the sandbox or on the host
     Doctor(doctor::Args),
+    /// Print requests as they come to a running sidecar
+    Tail(tail::Args),
     /// Have a running sidecar read its routes again, and wait for the result
     Reload(reload::Args),
     /// Read an audit file: rows by what is asked for, or whether nothing in it was changed
@@ -289,6 +293,13 @@ impl From<database::Error> for Failure {
 
 impl From<admin::Error> for Failure {
     fn from(error: admin::Error) -> Self {
+        let hint = error.hint();
+        Self::runtime(error).hint(hint)
+    }
+}
+
+impl From<watch::Error> for Failure {
+    fn from(error: watch::Error) -> Self {
         let hint = error.hint();
         Self::runtime(error).hint(hint)
     }

@@ -18,12 +18,12 @@ use crate::audit::object::object;
 use crate::proxy::State;
 
 /// A place in what a sidecar has to tell. Text: `RUN-NUMBER`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Position {
     /// Which run of the sidecar, by the milliseconds at which it came up.
     run: u64,
     /// How many requests had ended before.
-    number: u64,
+    pub(super) number: u64,
 }
 
 impl Position {
@@ -64,6 +64,17 @@ pub enum Begin {
     Kept,
     /// After what was told before. A position of an earlier run is before all of this one.
     At(Position),
+}
+
+/// As the query that [`Begin::asked`] reads.
+impl fmt::Display for Begin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Now => Ok(()),
+            Self::Kept => f.write_str("?kept"),
+            Self::At(position) => write!(f, "?after={position}"),
+        }
+    }
 }
 
 impl Begin {
@@ -141,7 +152,7 @@ async fn tell(state: &State, begin: Begin, mut sender: Sender<Bytes>) -> Result<
 }
 
 /// Of the lines that a stream begins with, and of the objects in it. What is added to an object leaves it as it is.
-const VERSION: u32 = 1;
+pub const VERSION: u32 = 1;
 
 async fn send(sender: &mut Sender<Bytes>, text: String) -> Result<(), Gone> {
     sender.send_data(text.into()).await.map_err(|_| Gone)

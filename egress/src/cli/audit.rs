@@ -1,7 +1,7 @@
 //! `egress audit`: the rows of an audit file, for people and programs, and the proof that they are as they were written.
 
-mod table;
-mod times;
+pub(super) mod table;
+pub(super) mod times;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -110,14 +110,25 @@ Examples:
 
 Exit status: 0 nothing was changed, 1 something was.";
 
+/// A verdict, as it is written on the command line.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum VerdictArg {
+pub(super) enum VerdictArg {
     /// A route admitted it, and the upstream answered
     Allowed,
     /// No route admits it, or its form is ambiguous
     Denied,
     /// It was admitted, and then a credential or the upstream failed
     Failed,
+}
+
+impl From<VerdictArg> for Verdict {
+    fn from(verdict: VerdictArg) -> Self {
+        match verdict {
+            VerdictArg::Allowed => Self::Allowed,
+            VerdictArg::Denied => Self::Denied,
+            VerdictArg::Failed => Self::Failed,
+        }
+    }
 }
 
 /// Prints rows, or verifies them.
@@ -136,14 +147,9 @@ fn query(file: &Path, args: &QueryArgs) -> Result<ExitCode, Failure> {
         (_, true) => Shape::Csv,
         _ => Shape::Table,
     };
-    let verdict = args.verdict.map(|verdict| match verdict {
-        VerdictArg::Allowed => Verdict::Allowed,
-        VerdictArg::Denied => Verdict::Denied,
-        VerdictArg::Failed => Verdict::Failed,
-    });
     let mut filter = Filter {
         host: args.host.clone(),
-        verdict,
+        verdict: args.verdict.map(Verdict::from),
         code: args.code.clone(),
         client: args.client.clone(),
         text: args.text.clone(),

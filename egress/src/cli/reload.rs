@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use http::{Method, StatusCode};
 
 use super::{Failure, print};
-use crate::admin::{self, AdminAddress};
+use crate::admin::{AdminAddress, client};
 
 /// Arguments of `egress reload`.
 #[derive(Debug, clap::Args)]
@@ -20,7 +20,7 @@ pub struct Args {
 /// Reloads. Exit code 1 where the new routes have faults and the old ones stay in force, and where a slot of the new ones has no
 /// usable value.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let (status, body) = admin::ask(&args.admin, Method::POST, "/reload")?;
+    let (status, body) = client::ask(&args.admin, Method::POST, "/reload")?;
     match status {
         StatusCode::OK => {
             print(&body)?;

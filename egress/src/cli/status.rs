@@ -7,7 +7,7 @@ use http::Method;
 use serde_json::Value;
 
 use super::{Failure, print};
-use crate::admin::{self, AdminAddress};
+use crate::admin::{self, AdminAddress, client};
 
 /// Arguments of `egress status`.
 #[derive(Debug, clap::Args)]
@@ -48,7 +48,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
 ///
 /// A runtime [`Failure`], where nobody answers, or something else than a sidecar does.
 pub(super) fn ask(address: &AdminAddress) -> Result<(String, Value), Failure> {
-    let (_, body) = admin::ask(address, Method::GET, "/status")?;
+    let (_, body) = client::ask(address, Method::GET, "/status")?;
     let status = serde_json::from_str(&body)
         .ok()
         .filter(|status: &Value| status.get("version").is_some());

@@ -10,7 +10,7 @@ use crate::audit::row::Row;
 
 /// A form of output.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Shape {
+pub(in crate::cli) enum Shape {
     /// A line a row, the most telling columns first.
     Table,
     /// An object a row.
@@ -21,7 +21,7 @@ pub(super) enum Shape {
 
 impl Shape {
     /// What stands before the first row.
-    pub(super) fn head(self, out: &mut impl Write) -> io::Result<()> {
+    pub(in crate::cli) fn head(self, out: &mut impl Write) -> io::Result<()> {
         match self {
             Self::Table => writeln!(
                 out,
@@ -34,7 +34,7 @@ impl Shape {
     }
 
     /// One row.
-    pub(super) fn row(self, out: &mut impl Write, row: &Row<'_>) -> io::Result<()> {
+    pub(in crate::cli) fn row(self, out: &mut impl Write, row: &Row<'_>) -> io::Result<()> {
         match self {
             Self::Table => line(out, row),
             Self::Json => writeln!(out, "{}", object(row)),
@@ -78,7 +78,7 @@ fn line(out: &mut impl Write, row: &Row<'_>) -> io::Result<()> {
 }
 
 /// A text without what moves a terminal's cursor. The sidecar writes none; somebody else may have.
-fn plain(text: &str) -> Cow<'_, str> {
+pub(in crate::cli) fn plain(text: &str) -> Cow<'_, str> {
     match text.contains(char::is_control) {
         true => text.escape_debug().to_string().into(),
         false => text.into(),

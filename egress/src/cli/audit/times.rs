@@ -8,7 +8,7 @@ use time::format_description::well_known::Rfc3339;
 use super::super::limits::span;
 
 /// Reads `10m` as ten minutes ago, and a moment as RFC 3339 has it. In microseconds since 1970.
-pub(super) fn parse(text: &str) -> Result<i64, String> {
+pub(in crate::cli) fn parse(text: &str) -> Result<i64, String> {
     if let Ok(ago) = span(text) {
         let moment = SystemTime::now().checked_sub(ago).unwrap_or(UNIX_EPOCH);
         let since = moment.duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::report::Finding;
 use super::{Args, hosts, sidecar, slots};
-use crate::admin::{self, AdminAddress};
+use crate::admin::{AdminAddress, client};
 use crate::config;
 use crate::credential::{Environment, SlotName};
 use crate::route::Rule;
@@ -56,7 +56,7 @@ impl Operator {
 
     fn ask(&mut self, address: &AdminAddress) {
         const NAME: &str = "sidecar.admin";
-        let answer = admin::ask(address, Method::GET, "/status");
+        let answer = client::ask(address, Method::GET, "/status");
         let (_, body) = match answer {
             Ok(answer) => answer,
             Err(error) => {

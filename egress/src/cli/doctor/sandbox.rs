@@ -12,7 +12,7 @@ use http::Method;
 
 use super::Variables;
 use super::report::Finding;
-use crate::admin::{self, AdminAddress};
+use crate::admin::{AdminAddress, client};
 use crate::credential::codex::{self, HostFile, dummy};
 use crate::launch::variables::CA_VARIABLES;
 
@@ -158,7 +158,7 @@ fn sockets(variables: &Variables) -> Vec<AdminAddress> {
 
 fn admin_socket(sockets: &[AdminAddress]) -> Finding {
     const NAME: &str = "box.admin";
-    let answers = |address: &&AdminAddress| admin::ask(address, Method::GET, "/healthz").is_ok();
+    let answers = |address: &&AdminAddress| client::ask(address, Method::GET, "/healthz").is_ok();
     match sockets.iter().find(answers) {
         Some(address) => Finding::fail(
             NAME,

@@ -1,0 +1,89 @@
+//! One question to a sidecar's admin socket, and its answer.
+
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpStream, UnixStream};
+use tokio_util::either::Either;
+
+use super::{AdminAddress, Error};
+
+/// Asks a sidecar's admin socket, and returns its answer.
+///
+/// # Errors
+///
+/// [`Error::Ask`], where nobody answers there.
+pub fn ask(
+    address: &AdminAddress,
+    method: Method,
+    path: &str,
+) -> Result<(StatusCode, String), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(answer(address, method, path)),
+        Err(error) => Err(Error::Ask {
+            address: address.clone(),
+            source: error.into(),
+        }),
+    }
+}
+
+/// The same, for who has a runtime.
+///
+/// # Errors
+///
+/// [`Error::Ask`], where nobody answers there.
+pub async fn answer(
+    address: &AdminAddress,
+    method: Method,
+    path: &str,
+) -> Result<(StatusCode, String), Error> {
+    let answered = tokio::time::timeout(ANSWER_TIME, exchange(address, method, path)).await;
+    let answered = answered
+        .unwrap_or_else(|_| Err(format!("no answer within {} s", ANSWER_TIME.as_secs()).into()));
+    answered.map_err(|source| Error::Ask {
+        address: address.clone(),
+        source,
+    })
+}
+
+async fn exchange(
+    address: &AdminAddress,
+    method: Method,
+    path: &str,
+) -> Result<(StatusCode, String), Box<dyn StdError + Send + Sync>> {
+    let (head, body) = send(address, method, path).await?.into_parts();
+    let body = Limited::new(body, MAX_ANSWER).collect().await?.to_bytes();
+    Ok((head.status, String::from_utf8_lossy(&body).into_owned()))
+}
+
+/// Sends a request on a connection of its own, and returns the answer with its body still to come.
+pub(super) async fn send(
+    address: &AdminAddress,
+    method: Method,
+    path: &str,
+) -> Result<Response<Incoming>, Box<dyn StdError + Send + Sync>> {
+    let stream = match address {
+        AdminAddress::Unix(path) => Either::Left(UnixStream::connect(path).await?),
+        AdminAddress::Tcp(address) => Either::Right(TcpStream::connect(address).await?),
+    };
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "egress")
+        .body(Empty::<Bytes>::new())?;
+    Ok(sender.send_request(request).await?)
+}
+
+const MAX_ANSWER: usize = 16 * 1024 * 1024;
+const ANSWER_TIME: Duration = Duration::from_secs(30);
