@@ -22,6 +22,8 @@ pub(crate) mod scrape;
 pub(crate) mod scripted;
 pub(crate) mod sidecar;
 pub(crate) mod smolvm;
+#[cfg(feature = "top")]
+pub(crate) mod terminal;
 pub(crate) mod upstream;
 pub(crate) mod versions;
 pub(crate) mod wire;

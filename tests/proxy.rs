@@ -26,6 +26,8 @@ mod steer;
 mod stopping;
 mod streaming;
 mod tail;
+#[cfg(feature = "top")]
+mod top;
 mod transport;
 mod upstream_http2;
 mod upstream_proxy;

@@ -26,6 +26,7 @@ pub mod status;
 pub mod suggest;
 pub mod tail;
 pub mod test;
+pub mod top;
 
 mod decision;
 mod launching;
@@ -68,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Tail(args) => tail::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Audit(args) => audit::run(*args),
         Command::Run(args) => run::run(*args),
         Command::Launch(command) => launch::run(command),
@@ -144,6 +146,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Print requests as they come to a running sidecar
     Tail(tail::Args),
+    /// Watch a running sidecar on a full screen: requests, hosts, refusals, slots
+    Top(top::Args),
     /// Have a running sidecar read its routes again, and wait for the result
     Reload(reload::Args),
     /// Read an audit file: rows by what is asked for, or whether nothing in it was changed

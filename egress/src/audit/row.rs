@@ -95,6 +95,35 @@ pub struct Own<'r> {
 }
 
 impl Row<'_> {
+    /// The same with texts of its own.
+    pub fn into_owned(self) -> Row<'static> {
+        let own = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        Row {
+            number: self.number,
+            time: self.time,
+            client: own(self.client),
+            bottle: self.bottle.map(own),
+            method: own(self.method),
+            scheme: self.scheme.map(own),
+            host: own(self.host),
+            path: own(self.path),
+            query: self.query.map(own),
+            route: self.route,
+            verdict: own(self.verdict),
+            code: own(self.code),
+            slot: self.slot.map(own),
+            credential: self.credential.map(own),
+            status: self.status,
+            bytes_up: self.bytes_up,
+            bytes_down: self.bytes_down,
+            head_us: self.head_us,
+            total_us: self.total_us,
+            upstream: self.upstream.map(own),
+            id: self.id.map(own),
+            detail: self.detail.map(own),
+        }
+    }
+
     /// The link of this row behind the one before.
     pub fn link(&self, before: &Link) -> Link {
         self.own().link(before, &self.kind_hash())

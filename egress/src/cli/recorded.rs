@@ -269,6 +269,18 @@ fn refused(denial: &Value) -> Value {
     denial
 }
 
+/// A single record.
+///
+/// # Errors
+///
+/// What keeps the value from being one.
+pub(super) fn one(value: &Value) -> Result<Recorded, String> {
+    let mut all = Collection::default();
+    let (time, count, request) = record(value)?;
+    all.add(time, count, request);
+    all.list.pop().ok_or_else(|| "it is empty".to_owned())
+}
+
 /// Records in the order in which each was first read.
 #[derive(Default)]
 struct Collection {

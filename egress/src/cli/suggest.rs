@@ -9,6 +9,10 @@ use std::process::ExitCode;
 use self::suggestion::Suggestion;
 use super::{Failure, load_routes, print, recorded, status};
 use crate::admin::AdminAddress;
+use crate::audit::object::object;
+use crate::audit::row::Row;
+use crate::outcome::Verdict;
+use crate::route::Routes;
 
 mod group;
 mod refusal;
@@ -68,6 +72,18 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,
     })
+}
+
+/// What is suggested for one request, where it was refused or observed.
+#[cfg_attr(
+    not(feature = "top"),
+    expect(dead_code, reason = "`egress top` alone asks for it")
+)]
+pub(super) fn for_row(row: &Row<'_>, routes: Option<&Routes>) -> Option<String> {
+    let recorded = recorded::one(&object(row)).ok()?;
+    let request = &recorded.request;
+    let is_wanted = request.verdict == Verdict::Denied || request.is_observed();
+    is_wanted.then(|| Suggestion::of(&[recorded], routes, None).to_text())
 }
 
 #[cfg(test)]
