@@ -113,6 +113,10 @@ fn head(model: &Model, admin: &str, page: &mut Page<'_>) {
         "  ".into(),
         page.tinted(word, tint),
     ]);
+    if let Some(left) = status.and_then(|status| status.observe_seconds_left) {
+        let text = format!("  OBSERVING, {} left", admin::duration(left));
+        line.push_span(page.tinted(text, Tint::Bad).patch_style(BOLD));
+    }
     if let Some(held) = &model.held {
         line.push_span("  ");
         line.push_span(Span::styled(format!("PAUSED, {} wait", held.len()), BOLD));

@@ -10,6 +10,8 @@ pub(super) struct Status {
     pub(super) egress: String,
     /// Whether each slot has a usable value.
     pub(super) healthy: bool,
+    /// How long it still lets through what no route admits.
+    pub(super) observe_seconds_left: Option<u64>,
     /// How long it is up.
     pub(super) uptime_seconds: u64,
     /// How many routes are in force.

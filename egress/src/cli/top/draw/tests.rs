@@ -37,6 +37,22 @@ fn requests_of_a_sidecar_that_is_gone_during_a_pause() {
 }
 
 #[test]
+fn an_observation_is_told_on_every_list() {
+    let mut model = watched();
+    let status = json!({ "healthy": true, "observe_seconds_left": 1200 });
+    let status = serde_json::from_value(status).expect("a status");
+    model.update(Event::Status(status));
+    shown("observing", &model);
+    for view in View::ALL {
+        act(&mut model, [Action::Show(view)]);
+        for size in [(80, 24), (200, 60)] {
+            let text = text(&model, size);
+            assert!(text.contains("OBSERVING, 20 min 0 s left"), "{text}");
+        }
+    }
+}
+
+#[test]
 fn hosts_and_the_requests_of_one() {
     let mut model = watched();
     act(&mut model, [Action::Show(View::Hosts)]);
