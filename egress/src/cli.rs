@@ -28,12 +28,10 @@ pub mod tail;
 pub mod test;
 pub mod top;
 
-mod decision;
 mod launching;
 mod limits;
 mod logging;
 mod output;
-mod reach;
 mod recorded;
 
 use std::fmt;
@@ -307,6 +305,15 @@ impl From<watch::Error> for Failure {
         let hint = error.hint();
         Self::runtime(error).hint(hint)
     }
+}
+
+/// How changes are told.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// In words, what a credential newly reaches first
+    Text,
+    /// One JSON object
+    Json,
 }
 
 /// The routes of a file, without their slots.

@@ -17,14 +17,17 @@
 //! 11. [`config`]: the operator's files, read into a policy.
 //! 12. [`launch`]: agents and what they are given, up to the sidecar's start.
 //! 13. [`audit`]: what is kept of each request.
-//! 14. [`proxy`]: the data path.
-//! 15. [`admin`]: the operator's socket.
-//! 16. [`cli`]: the commands.
+//! 14. [`advice`]: what a policy would do with requests, told to the operator: differences of two, and routes that refusals
+//!     call for.
+//! 15. [`proxy`]: the data path.
+//! 16. [`admin`]: the operator's socket.
+//! 17. [`cli`]: the commands.
 //!
 //! The way of one request is told in `docs/architecture.md`.
 
 pub mod addr;
 pub mod admin;
+pub mod advice;
 pub mod audit;
 pub mod cli;
 pub mod config;

@@ -8,14 +8,8 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use self::difference::Difference;
-use super::reach::Format;
-use super::{Failure, load_routes, one_is_a_file, print};
-
-mod difference;
-mod effect;
-pub(super) mod probe;
-mod sample;
+use super::{Failure, Format, load_routes, one_is_a_file, print};
+use crate::advice::difference::{self, Difference};
 
 /// Say what a change of routes opens and closes
 #[derive(Debug, clap::Args)]
@@ -60,6 +54,3 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         false => ExitCode::FAILURE,
     })
 }
-
-#[cfg(test)]
-mod tests;

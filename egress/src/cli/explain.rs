@@ -12,9 +12,10 @@ use http::Method;
 use serde_json::Value;
 
 use self::explanation::Explanation;
-use super::recorded::{self, Asked, Source};
+use super::recorded::{self, Source};
 use super::{Failure, status};
 use crate::admin::AdminAddress;
+use crate::advice::recorded::Asked;
 use crate::audit::id::RequestId;
 use crate::config::{self, Colour};
 use crate::route::Routes;

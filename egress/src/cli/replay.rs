@@ -7,11 +7,11 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::decision::Decision;
-use super::diff::probe;
-use super::reach::{Change, Format, Reach, headed};
-use super::recorded::{Asked, Kind, Recorded, Request};
-use super::{Failure, load_routes, one_is_a_file, print, recorded};
+use super::{Failure, Format, load_routes, one_is_a_file, print, recorded};
+use crate::advice::decision::Decision;
+use crate::advice::difference::probe;
+use crate::advice::reach::{Change, Reach, headed};
+use crate::advice::recorded::{Asked, Kind, Recorded, Request};
 use crate::audit::object::rfc3339;
 use crate::config::cases;
 use crate::credential::SlotName;

@@ -6,18 +6,14 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use self::suggestion::Suggestion;
 use super::{Failure, load_routes, print, recorded, status};
 use crate::admin::AdminAddress;
+use crate::advice::recorded::record;
+use crate::advice::suggestion::Suggestion;
 use crate::audit::object::object;
 use crate::audit::row::Row;
 use crate::outcome::Verdict;
 use crate::route::Routes;
-
-mod group;
-mod refusal;
-mod suggestion;
-mod words;
 
 /// Print the smallest routes that would have admitted what was refused, or let through by an observation
 #[derive(Debug, clap::Args)]
@@ -80,11 +76,8 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     expect(dead_code, reason = "`egress top` alone asks for it")
 )]
 pub(super) fn for_row(row: &Row<'_>, routes: Option<&Routes>) -> Option<String> {
-    let recorded = recorded::one(&object(row)).ok()?;
+    let recorded = record(&object(row)).ok()?;
     let request = &recorded.request;
     let is_wanted = request.verdict == Verdict::Denied || request.is_observed();
     is_wanted.then(|| Suggestion::of(&[recorded], routes, None).to_text())
 }
-
-#[cfg(test)]
-mod tests;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::header::{COOKIE, SEC_WEBSOCKET_EXTENSIONS};
 use serde_json::{Value, json};
 
-use crate::cli::decision::{Decision, injected};
+use crate::advice::decision::{Decision, injected};
 use crate::proxy::headers::CREDENTIALS;
 use crate::route::denial::{Denial, Reason};
 use crate::route::host::{Host, HostPattern};

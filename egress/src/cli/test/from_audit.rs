@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::cli::recorded::{Asked, Kind, Recorded, Request};
+use crate::advice::recorded::{Asked, Kind, Recorded, Request};
 use crate::config::cases::{self, Written};
 use crate::outcome::Verdict;
 use crate::route::target::{Scheme, Target};

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::cli::decision::Decision;
+use crate::advice::decision::Decision;
 use crate::config::cases::{Case, Expected, RouteIs, SlotIs};
 use crate::credential::SlotName;
 use crate::route::{Route, Routes};

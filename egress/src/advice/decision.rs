@@ -8,7 +8,7 @@ use crate::route::{AuthScheme, Injection, Route, Routes, Tls};
 
 /// What becomes of a request.
 #[derive(Clone, Debug)]
-pub(super) enum Decision {
+pub(crate) enum Decision {
     /// A route admits the request.
     Allowed(Arc<Route>),
     /// A route admits the tunnel, and no request in it is seen.
@@ -19,7 +19,7 @@ pub(super) enum Decision {
 
 impl Decision {
     /// Decides about the tunnel first, then about the request in it.
-    pub(super) fn of(routes: &Routes, target: Target) -> Self {
+    pub(crate) fn of(routes: &Routes, target: Target) -> Self {
         let decided = match routes.admits(target.origin()) {
             Ok(Tls::Intercept) => routes
                 .decide(target)
@@ -33,7 +33,7 @@ impl Decision {
     }
 
     /// The route that admits it.
-    pub(super) fn route(&self) -> Option<&Arc<Route>> {
+    pub(crate) fn route(&self) -> Option<&Arc<Route>> {
         match self {
             Self::Allowed(route) | Self::PassedThrough(route) => Some(route),
             Self::Denied(_) => None,
@@ -42,7 +42,7 @@ impl Decision {
 }
 
 /// The header that would be added, with the slot's name where its value would be.
-pub(super) fn injected(injection: Option<&Injection>) -> String {
+pub(crate) fn injected(injection: Option<&Injection>) -> String {
     let Some(Injection {
         header,
         scheme,

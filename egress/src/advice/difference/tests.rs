@@ -5,8 +5,8 @@ use std::path::Path;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
-use super::difference::{between, to_text};
-use crate::cli::decision::Decision;
+use super::{between, to_text};
+use crate::advice::decision::Decision;
 use crate::config::parse;
 use crate::route::Routes;
 use crate::route::target::{Kind, Origin, Scheme, Target};

@@ -1,15 +1,19 @@
 //! What is suggested, as the text of a routes file with everything else in comments.
 
+mod group;
+mod refusal;
+mod words;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use http::Method;
 
-use super::group::{Group, Paths, exact, groups};
-use super::refusal::{Ask, Refusal, Terms};
-use super::words::{advice, extended, extension_head};
-use crate::cli::recorded::{Kind, Recorded, Seen};
+use self::group::{Group, Paths, exact, groups};
+use self::refusal::{Ask, Refusal, Terms};
+use self::words::{advice, extended, extension_head};
+use crate::advice::recorded::{Kind, Recorded, Seen};
 use crate::config::render;
 use crate::route::host::HostPattern;
 use crate::route::passing::{Cookies, Extensions, QueryCredentials, Redact};
@@ -19,7 +23,7 @@ use crate::route::{Line, Route, Routes, Rule, Tls};
 
 /// What would have admitted the requests.
 #[derive(Debug, Default)]
-pub(super) struct Suggestion {
+pub(crate) struct Suggestion {
     /// New routes with what is said of each, most frequent first.
     routes: Vec<(Vec<String>, Rule)>,
     /// Routes that could be extended, by line.
@@ -48,7 +52,7 @@ struct NewRoute {
 
 impl Suggestion {
     /// What recorded refusals and observed requests call for. With the routes in force, only what these refuse still.
-    pub(super) fn of(
+    pub(crate) fn of(
         recorded: &[Recorded],
         routes: Option<&Routes>,
         prefix: Option<usize>,
@@ -97,7 +101,7 @@ impl Suggestion {
     }
 
     /// Whether nothing can be done.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.routes.is_empty() && self.extensions.is_empty()
     }
 
@@ -125,7 +129,7 @@ impl Suggestion {
     }
 
     /// The text of a routes file.
-    pub(super) fn to_text(&self) -> String {
+    pub(crate) fn to_text(&self) -> String {
         let mut text = match self.routes.is_empty() {
             true => "# No new route is suggested.\n".to_owned(),
             false => {
@@ -291,3 +295,6 @@ fn tied(routes: &Routes, rule: &Rule) -> Option<Arc<Route>> {
     let first = usize::try_from(ties.first()?.first).ok()?;
     there.get(first).copied().cloned()
 }
+
+#[cfg(test)]
+mod tests;

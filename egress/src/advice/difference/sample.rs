@@ -9,7 +9,7 @@ const MOST: usize = 32;
 
 /// A few paths that an expression may cover: each of its alternatives, and each repetition as short as it may be and once
 /// more; also behind a slash, for an expression that does not begin with one.
-pub(super) fn samples(source: &str) -> Vec<String> {
+pub(crate) fn samples(source: &str) -> Vec<String> {
     let parsed = regex_syntax::parse(source);
     let texts = parsed.map(|hir| of(&hir)).unwrap_or_default();
     let rooted = texts.iter().map(|text| format!("/{text}"));

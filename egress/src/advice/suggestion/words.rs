@@ -4,13 +4,13 @@ use http::Method;
 
 use super::group::exact;
 use super::refusal::{ADDRESS, Ask, CUT, Terms};
-use crate::cli::recorded::Seen;
+use crate::advice::recorded::Seen;
 use crate::config::render;
 use crate::route::path::{EncodedSlash, PathPattern};
 use crate::route::{Route, Rule};
 
 /// The heading over what a route could be extended to.
-pub(super) fn extension_head(route: &Route) -> String {
+pub(crate) fn extension_head(route: &Route) -> String {
     let (host, line) = (&route.rule.host, route.line);
     match &route.rule.injection {
         Some(injection) => format!(
@@ -22,7 +22,7 @@ pub(super) fn extension_head(route: &Route) -> String {
 }
 
 /// What a route lacks to admit something.
-pub(super) fn extended(rule: &Rule, ask: &Ask, seen: &Seen) -> String {
+pub(crate) fn extended(rule: &Rule, ask: &Ask, seen: &Seen) -> String {
     let Terms {
         methods,
         websocket,
@@ -75,7 +75,7 @@ pub(super) fn extended(rule: &Rule, ask: &Ask, seen: &Seen) -> String {
 }
 
 /// What to do about a refusal that is not for want of a route.
-pub(super) fn advice(code: &str) -> &'static str {
+pub(crate) fn advice(code: &str) -> &'static str {
     match code {
         "path_ambiguous" => {
             "the agent has to send the path in plain form; where `%2F` is data, set `encoded_slash: true`"

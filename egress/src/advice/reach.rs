@@ -1,19 +1,8 @@
 //! How what becomes of a request can change, the ways that need most care first.
 
-use clap::ValueEnum;
-
-/// How changes are told.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum Format {
-    /// In words, what a credential newly reaches first
-    Text,
-    /// One JSON object
-    Json,
-}
-
 /// A way in which the outcome of a request changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Change {
+pub(crate) enum Change {
     /// A credential goes out with it that did not.
     Credential,
     /// It was refused, and is admitted.
@@ -30,7 +19,7 @@ pub(super) enum Change {
 
 /// What becomes of a request, as far as it matters most: whether it is admitted, and with which credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reach<'a> {
+pub(crate) enum Reach<'a> {
     /// It is refused.
     Denied,
     /// It is admitted, with this credential or without any.
@@ -39,7 +28,7 @@ pub(super) enum Reach<'a> {
 
 impl Reach<'_> {
     /// How it changes, if it does.
-    pub(super) fn change_to(self, after: Reach<'_>) -> Option<Change> {
+    pub(crate) fn change_to(self, after: Reach<'_>) -> Option<Change> {
         match (self, after) {
             (Reach::Denied, Reach::Denied) => None,
             (Reach::Denied, Reach::Admitted(None)) => Some(Change::Opened),
@@ -54,7 +43,7 @@ impl Reach<'_> {
 
 impl Change {
     /// The heading over changes of this way.
-    pub(super) fn title(self) -> &'static str {
+    pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Credential => "NEWLY REACHED WITH A CREDENTIAL",
             Self::Opened => "opened",
@@ -66,7 +55,7 @@ impl Change {
     }
 
     /// The word for programs.
-    pub(super) fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Credential => "credential",
             Self::Opened => "opened",
@@ -79,7 +68,7 @@ impl Change {
 }
 
 /// Lines under the headings of their ways, which they are in the order of.
-pub(super) fn headed(lines: impl Iterator<Item = (Change, String)>) -> String {
+pub(crate) fn headed(lines: impl Iterator<Item = (Change, String)>) -> String {
     let mut text = String::new();
     let mut last = None;
     for (change, line) in lines {

@@ -4,14 +4,14 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use serde_json::Value;
 
-use crate::cli::decision::{Decision, injected};
-use crate::cli::reach::{Change, Reach};
+use crate::advice::decision::{Decision, injected};
+use crate::advice::reach::{Change, Reach};
 use crate::config::render;
 use crate::route::Rule;
 
 /// What a file has become of a request.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Effect {
+pub(crate) enum Effect {
     /// It is refused.
     Denied,
     /// Its tunnel passes through unseen.
@@ -30,7 +30,7 @@ pub(super) enum Effect {
 
 impl Effect {
     /// What a decision comes to.
-    pub(super) fn of(decision: &Decision) -> Self {
+    pub(crate) fn of(decision: &Decision) -> Self {
         match decision {
             Decision::Denied(_) => Self::Denied,
             Decision::PassedThrough(route) => Self::PassedThrough {
@@ -48,7 +48,7 @@ impl Effect {
     }
 
     /// How it changes from this to another, if it does.
-    pub(super) fn change_to(&self, after: &Self) -> Option<Change> {
+    pub(crate) fn change_to(&self, after: &Self) -> Option<Change> {
         let altered = (self != after).then_some(Change::Altered);
         self.reach().change_to(after.reach()).or(altered)
     }
@@ -62,7 +62,7 @@ impl Effect {
     }
 
     /// In words.
-    pub(super) fn to_text(&self) -> String {
+    pub(crate) fn to_text(&self) -> String {
         let (what, rest) = match self {
             Self::Denied => return "denied".into(),
             Self::PassedThrough { rest } => ("passed through unseen".to_owned(), rest),

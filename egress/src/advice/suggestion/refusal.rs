@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use http::Method;
 
-use crate::cli::decision::Decision;
-use crate::cli::recorded::{Asked, Request};
+use crate::advice::decision::Decision;
+use crate::advice::recorded::{Asked, Request};
 use crate::outcome::Verdict;
 use crate::route::denial::Reason;
 use crate::route::host::Host;
@@ -16,7 +16,7 @@ use crate::route::{Route, Routes, Tls};
 
 /// What a request calls for that no route admitted.
 #[derive(Debug)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// A route for this.
     Route(Ask),
     /// A route that opens the tunnel. What would have been asked for in it is not known.
@@ -31,36 +31,36 @@ pub(super) enum Refusal {
 
 /// What a route has to admit.
 #[derive(Clone, Debug)]
-pub(super) struct Ask {
+pub(crate) struct Ask {
     /// Where.
-    pub(super) origin: Origin,
+    pub(crate) origin: Origin,
     /// Which path, without a hazard.
-    pub(super) path: String,
+    pub(crate) path: String,
     /// How.
-    pub(super) terms: Terms,
+    pub(crate) terms: Terms,
 }
 
 /// What is asked for about one path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Terms {
+pub(crate) struct Terms {
     /// The methods.
-    pub(super) methods: BTreeSet<String>,
+    pub(crate) methods: BTreeSet<String>,
     /// Whether WebSockets are among the requests.
-    pub(super) websocket: bool,
+    pub(crate) websocket: bool,
     /// Whether the path has an encoded slash, as data.
-    pub(super) slash: bool,
+    pub(crate) slash: bool,
 }
 
 /// The code of a path that was too long to be recorded whole.
-pub(super) const CUT: &str = "path_cut";
+pub(crate) const CUT: &str = "path_cut";
 /// The code of an address over https, for which no route can be.
-pub(super) const ADDRESS: &str = "address_over_https";
+pub(crate) const ADDRESS: &str = "address_over_https";
 /// As much of a path as a record holds.
 const LONGEST_PATH: usize = 512;
 
 impl Refusal {
     /// What a record calls for; `None` where a route admitted it.
-    pub(super) fn of(request: &Request, routes: Option<&Routes>) -> Option<Self> {
+    pub(crate) fn of(request: &Request, routes: Option<&Routes>) -> Option<Self> {
         let is_wanted = request.verdict == Verdict::Denied || request.is_observed();
         is_wanted.then(|| {
             Self::sort(request, routes).unwrap_or_else(|code| Self::Other(code.to_owned()))

@@ -7,9 +7,9 @@ use http::Method;
 use proptest::prelude::*;
 use time::OffsetDateTime;
 
-use super::suggestion::Suggestion;
-use crate::cli::decision::Decision;
-use crate::cli::recorded::{Kind, Recorded, Request, Seen};
+use super::Suggestion;
+use crate::advice::decision::Decision;
+use crate::advice::recorded::{Kind, Recorded, Request, Seen};
 use crate::config::parse;
 use crate::outcome::Verdict;
 use crate::route::Routes;

@@ -4,26 +4,26 @@
 use std::collections::BTreeMap;
 
 use super::refusal::Terms;
-use crate::cli::recorded::Seen;
+use crate::advice::recorded::Seen;
 use crate::route::path::PathPattern;
 
 /// What is asked for of one host, path by path.
-pub(super) type Paths = BTreeMap<String, (Terms, Seen)>;
+pub(crate) type Paths = BTreeMap<String, (Terms, Seen)>;
 
 /// What one route is to say.
 #[derive(Debug)]
-pub(super) struct Group {
+pub(crate) struct Group {
     /// Its paths.
-    pub(super) patterns: Vec<PathPattern>,
+    pub(crate) patterns: Vec<PathPattern>,
     /// All else about it.
-    pub(super) terms: Terms,
+    pub(crate) terms: Terms,
     /// The refusals that it would have spared.
-    pub(super) seen: Seen,
+    pub(crate) seen: Seen,
 }
 
 /// The routes for one host. Paths for which the same is asked share one, so that no route admits a method on a path that
 /// nobody asked for. With `prefix`, that many paths or more give way to what they have in common.
-pub(super) fn groups(paths: Paths, prefix: Option<usize>) -> Vec<Group> {
+pub(crate) fn groups(paths: Paths, prefix: Option<usize>) -> Vec<Group> {
     let mut patterns = Vec::new();
     match prefix {
         Some(least) => shorten("", paths.into_iter().collect(), least, &mut patterns),
@@ -103,7 +103,7 @@ fn shorten(above: &str, paths: Vec<Asked>, least: usize, found: &mut Vec<Found>)
 }
 
 /// The pattern of one path and no other.
-pub(super) fn exact(path: &str) -> Option<PathPattern> {
+pub(crate) fn exact(path: &str) -> Option<PathPattern> {
     let mut expression = String::with_capacity(path.len());
     for c in path.chars() {
         if r"\.+*?()|[]{}^$".contains(c) {
@@ -116,7 +116,7 @@ pub(super) fn exact(path: &str) -> Option<PathPattern> {
 
 impl Terms {
     /// Adds what else is asked for.
-    pub(super) fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.methods.extend(other.methods);
         self.websocket |= other.websocket;
         self.slash |= other.slash;

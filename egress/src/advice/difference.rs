@@ -1,20 +1,24 @@
 //! The differences between two files, each with all the requests of one host that it concerns.
 
+mod effect;
+pub(crate) mod probe;
+mod sample;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use http::Method;
 use serde_json::{Value, json};
 
-use super::effect::Effect;
-use super::probe::{Path, Site, StandsFor, sites};
-use crate::cli::decision::Decision;
-use crate::cli::reach::{Change, headed};
+use self::effect::Effect;
+use self::probe::{Path, Site, StandsFor, sites};
+use crate::advice::decision::Decision;
+use crate::advice::reach::{Change, headed};
 use crate::route::Routes;
 use crate::route::target::{self, Origin, Target};
 
 /// What differs for requests to one host.
 #[derive(Debug)]
-pub(super) struct Difference {
+pub(crate) struct Difference {
     change: Change,
     /// Scheme, host and port.
     at: String,
@@ -29,7 +33,7 @@ pub(super) struct Difference {
 }
 
 /// All differences in effect, the ones that need most care first.
-pub(super) fn between(old: &Routes, new: &Routes) -> Vec<Difference> {
+pub(crate) fn between(old: &Routes, new: &Routes) -> Vec<Difference> {
     let mut changes = Vec::new();
     for site in sites(old, new) {
         let found = changes.len();
@@ -157,7 +161,7 @@ fn in_words(paths: &BTreeSet<&Path>, site: &Site) -> Vec<String> {
 }
 
 /// The differences in words.
-pub(super) fn to_text(changes: &[Difference]) -> String {
+pub(crate) fn to_text(changes: &[Difference]) -> String {
     if changes.is_empty() {
         return "no difference in effect\n".into();
     }
@@ -189,7 +193,7 @@ impl Difference {
         )
     }
 
-    pub(super) fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         let list = |list: &[String]| match list.is_empty() {
             true => Value::Null,
             false => list.into(),
@@ -205,3 +209,6 @@ impl Difference {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,33 +19,33 @@ const FRESH: &str = "egress-diff-any";
 
 /// A host, with all that the routes for it can tell apart.
 #[derive(Debug)]
-pub(super) struct Site {
+pub(crate) struct Site {
     /// How it is called: a host, or a wildcard for all that it covers but the hosts that have routes of their own.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Its origins.
-    pub(super) origins: Vec<Origin>,
+    pub(crate) origins: Vec<Origin>,
     /// Paths that stand for all.
-    pub(super) paths: Vec<Path>,
+    pub(crate) paths: Vec<Path>,
     /// Methods.
-    pub(super) methods: Vec<Method>,
+    pub(crate) methods: Vec<Method>,
     /// Queries; the first is none.
-    pub(super) queries: Vec<String>,
+    pub(crate) queries: Vec<String>,
     /// Whether expressions tell paths apart, which are asked about by samples.
-    pub(super) is_sampled: bool,
+    pub(crate) is_sampled: bool,
 }
 
 /// A path that stands for others.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Path {
+pub(crate) struct Path {
     /// Without its last slash, the prefix that it is about; empty for the root.
-    pub(super) prefix: String,
+    pub(crate) prefix: String,
     /// For which paths it stands.
-    pub(super) stands_for: StandsFor,
+    pub(crate) stands_for: StandsFor,
 }
 
 /// For which paths one stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum StandsFor {
+pub(crate) enum StandsFor {
     /// Itself.
     Itself,
     /// Those below it that no deeper one stands for.
@@ -58,7 +58,7 @@ pub(super) enum StandsFor {
 
 impl Path {
     /// The path that is asked about.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let prefix = &self.prefix;
         match self.stands_for {
             StandsFor::Itself if prefix.is_empty() => "/".into(),
@@ -71,7 +71,7 @@ impl Path {
 }
 
 /// Every host of two files for which their routes differ.
-pub(super) fn sites(old: &Routes, new: &Routes) -> Vec<Site> {
+pub(crate) fn sites(old: &Routes, new: &Routes) -> Vec<Site> {
     let mut patterns: Vec<&HostPattern> = Vec::new();
     let all = || old.iter().chain(new.iter()).map(|route| &route.rule);
     let mut known = std::collections::HashSet::new();
@@ -223,7 +223,7 @@ fn queries(rules: &[&Rule]) -> Vec<String> {
 }
 
 /// The query that meets these conditions, and no other, with its question mark.
-pub(in crate::cli) fn query(conditions: &[(String, String)]) -> String {
+pub(crate) fn query(conditions: &[(String, String)]) -> String {
     let encoded = |text: &str| -> String {
         let bytes = text.bytes().map(|byte| match byte {
             b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'_' | b'.' => {
