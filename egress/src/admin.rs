@@ -6,6 +6,8 @@ mod exposition;
 mod metrics;
 pub mod reload;
 pub mod service_manager;
+pub mod status;
+pub mod ticket;
 pub mod watch;
 
 use std::convert::Infallible;
@@ -17,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -28,18 +30,15 @@ use http_body_util::{Either as Body, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use serde_json::{Value, json};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio_util::either::Either;
 
-use crate::audit::object::rfc3339;
-use crate::credential::{Source, time_left};
+use self::ticket::Desk;
 use crate::proxy::State;
-use crate::route::target::Scheme;
 
-/// Where the admin socket is: `unix:PATH`, or `IP:PORT` on loopback.
+/// Where a socket of the operator's is: `unix:PATH`, or `IP:PORT` on loopback.
 #[derive(Clone, Debug)]
 pub enum AdminAddress {
     /// A Unix socket, which only its owner can open.
@@ -48,7 +47,7 @@ pub enum AdminAddress {
     Tcp(SocketAddr),
 }
 
-/// A bound admin socket.
+/// A bound socket of the operator's.
 #[derive(Debug)]
 pub enum AdminListener {
     /// A Unix socket.
@@ -65,14 +64,28 @@ impl AdminListener {
             Self::Tcp(listener) => listener.local_addr().ok(),
         }
     }
+
+    /// The next connection. What cannot be accepted is passed over.
+    pub async fn accept(&self) -> Either<UnixStream, TcpStream> {
+        loop {
+            let stream = match self {
+                Self::Unix(listener) => listener.accept().await.map(|(it, _)| Either::Left(it)),
+                Self::Tcp(listener) => listener.accept().await.map(|(it, _)| Either::Right(it)),
+            };
+            match stream {
+                Ok(stream) => return stream,
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
 }
 
-/// Binds the admin socket.
+/// Binds the operator's socket that `option` names.
 ///
 /// # Errors
 ///
 /// [`Error::Bind`].
-pub async fn bind(address: &AdminAddress) -> Result<AdminListener, Error> {
+pub async fn bind(address: &AdminAddress, option: &'static str) -> Result<AdminListener, Error> {
     let bound = match address {
         AdminAddress::Unix(path) => {
             clear_stale(path).await;
@@ -82,6 +95,7 @@ pub async fn bind(address: &AdminAddress) -> Result<AdminListener, Error> {
     };
     bound.map_err(|source| Error::Bind {
         address: address.clone(),
+        option,
         source,
     })
 }
@@ -125,32 +139,23 @@ pub fn is_socket(path: &Path) -> bool {
 }
 
 /// Answers on the admin socket for as long as the process runs.
-pub async fn serve(listener: AdminListener, state: Arc<State>) {
+/// `desk` gives out tickets to the page, where there is one.
+pub async fn serve(listener: AdminListener, state: Arc<State>, desk: Option<Arc<Desk>>) {
     let places = Arc::new(Semaphore::new(events::WATCHERS));
     loop {
-        let stream = match &listener {
-            AdminListener::Unix(listener) => listener
-                .accept()
-                .await
-                .map(|(stream, _)| Either::Left(stream)),
-            AdminListener::Tcp(listener) => listener
-                .accept()
-                .await
-                .map(|(stream, _)| Either::Right(stream)),
-        };
-        let Ok(stream) = stream else {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        let (state, places) = (state.clone(), places.clone());
+        let stream = listener.accept().await;
+        let (state, places, desk) = (state.clone(), places.clone(), desk.clone());
         let is_watched = Arc::new(AtomicBool::new(false));
         let watched = is_watched.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             let (state, places, watched) = (state.clone(), places.clone(), watched.clone());
+            let desk = desk.clone();
             async move {
                 Ok::<_, Infallible>(match is_for_events(&request) {
                     true => watch(&state, &request, &places, &watched),
-                    false => answer(&state, &request).await.map(Body::Left),
+                    false => answer(&state, desk.as_deref(), &request)
+                        .await
+                        .map(Body::Left),
                 })
             }
         });
@@ -194,10 +199,14 @@ fn watch<B>(
 
 const CONNECTION_LIFE: Duration = Duration::from_secs(60);
 
-async fn answer<B>(state: &Arc<State>, request: &Request<B>) -> Response<Full<Bytes>> {
+async fn answer<B>(
+    state: &Arc<State>,
+    desk: Option<&Desk>,
+    request: &Request<B>,
+) -> Response<Full<Bytes>> {
     let (status, kind, body) = match (request.method(), request.uri().path()) {
-        (&Method::GET, "/status") => (StatusCode::OK, JSON, status(state).to_string()),
-        (&Method::GET, "/healthz") => match is_healthy(state) {
+        (&Method::GET, "/status") => (StatusCode::OK, JSON, status::status(state).to_string()),
+        (&Method::GET, "/healthz") => match status::is_healthy(state) {
             true => (StatusCode::OK, TEXT, "ok\n".into()),
             false => (
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -225,24 +234,21 @@ async fn answer<B>(state: &Arc<State>, request: &Request<B>) -> Response<Full<By
             metrics::metrics(state),
         ),
         (&Method::POST, "/reload") => {
-            match reload::reload(state).await {
-                // As `/healthz` answers, too: the routes are in force, and some of them send nothing.
-                Ok(Ok(changes)) if !changes.unusable.is_empty() => {
-                    (StatusCode::SERVICE_UNAVAILABLE, TEXT, changes.to_string())
-                }
-                Ok(Ok(changes)) => (StatusCode::OK, TEXT, changes.to_string()),
-                Ok(Err(faults)) => (StatusCode::UNPROCESSABLE_ENTITY, TEXT, faults.to_string()),
-                Err(error) => (
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    TEXT,
-                    format!("{error}\n"),
-                ),
-            }
+            let (status, text) = reload::told(reload::reload(state).await);
+            (status, TEXT, text)
         }
+        (&Method::POST, "/ui-url") => match desk.map(Desk::issue) {
+            Some(Ok(address)) => (StatusCode::OK, TEXT, address + "\n"),
+            Some(Err(_)) => {
+                let text = "the system has no random numbers\n";
+                (StatusCode::INTERNAL_SERVER_ERROR, TEXT, text.into())
+            }
+            None => (StatusCode::CONFLICT, TEXT, "no --ui was given\n".into()),
+        },
         _ => (
             StatusCode::NOT_FOUND,
             TEXT,
-            "GET /status, GET /events, GET /metrics, GET /healthz, GET /readyz, POST /reload\n"
+            "GET /status, GET /events, GET /metrics, GET /healthz, GET /readyz, POST /reload, POST /ui-url\n"
                 .into(),
         ),
     };
@@ -260,85 +266,6 @@ fn plain(status: StatusCode, kind: &'static str, body: String) -> Response<Full<
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-fn is_healthy(state: &State) -> bool {
-    let policy = state.policy.load();
-    policy.unusable(SystemTime::now()).is_empty()
-}
-
-fn status(state: &State) -> Value {
-    let now = SystemTime::now();
-    let policy = state.policy.load_full();
-    let slots: Vec<Value> = policy.slots.iter().map(|slot| {
-        json!({
-            "name": slot.name().as_str(),
-            "source": match slot.source() { Source::Environment => "environment".into(), Source::File(path) => path.display().to_string(), Source::Handed => "launcher".into() },
-            "state": match slot.lease(now) { Ok(_) => "ok".into(), Err(reason) => reason.to_string() },
-            "expires": slot.expiry().map(rfc3339),
-            "seconds_left": time_left(slot.expiry(), now).map(|left| left.as_secs()),
-        })
-    }).collect();
-    let counters = &state.audit.counters;
-    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    let denials: Vec<Value> = state
-        .audit
-        .denials()
-        .into_iter()
-        .map(|denied| {
-            json!({
-                "time": rfc3339(denied.time + denied.total),
-                "method": denied.method(),
-                "scheme": denied.scheme.map(Scheme::as_str),
-                "host": denied.host,
-                "path": denied.path,
-                "code": denied.code,
-                "id": denied.id.map(|id| id.to_string()),
-            })
-        })
-        .collect();
-    let confinement: Vec<Value> = state
-        .confinement
-        .iter()
-        .map(|measure| json!({ "name": measure.name, "state": measure.state.to_string() }))
-        .collect();
-    json!({
-        "version": 1,
-        "egress": env!("CARGO_PKG_VERSION"),
-        "healthy": is_healthy(state),
-        "observe_seconds_left": state.observing().map(|left| left.as_secs()),
-        "pid": std::process::id(),
-        "uptime_seconds": now.duration_since(state.started).unwrap_or_default().as_secs(),
-        "routes": policy.routes.iter().len(),
-        "routes_file": state.source.routes.display().to_string(),
-        "ca": state.issuer.root().fingerprint_sha256(),
-        "ca_expires": rfc3339(state.issuer.root().not_after()),
-        "memory_ceiling": state.limits.ceiling().total(),
-        "leaves_minted": state.issuer.minted(),
-        "last_reload_fault": state.source.fault(),
-        "slots": slots,
-        "counters": {
-            "connections": count(&counters.connections),
-            "turned_away": count(&counters.turned_away),
-            "open_connections": count(&counters.open_connections),
-            "open_splices": count(&counters.open_splices),
-            "requests": counters.requests(),
-            "denied": counters.denied(),
-            "failed": counters.failed(),
-            "names": count(&counters.names),
-            "names_denied": count(&counters.names_denied),
-            "log_records_lost": count(&counters.log_records_lost),
-            "reloads": count(&counters.reloads),
-            "reload_failures": count(&counters.reload_failures),
-        },
-        "audit": state.audit.journal().map(|journal| json!({
-            "waiting": journal.waiting(),
-            "lost": journal.lost(),
-            "failing": journal.is_failing(),
-        })),
-        "denials": denials,
-        "confinement": confinement,
-    })
-}
-
 /// A duration as people say it, in its two largest units.
 pub fn duration(seconds: u64) -> String {
     match seconds {
@@ -353,10 +280,12 @@ pub fn duration(seconds: u64) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The sidecar cannot listen there.
-    #[error("cannot listen on {address} for --admin")]
+    #[error("cannot listen on {address} for {option}")]
     Bind {
         /// Where.
         address: AdminAddress,
+        /// The option that names the address.
+        option: &'static str,
         /// What the system said.
         source: io::Error,
     },
@@ -372,22 +301,21 @@ pub enum Error {
 
 impl Error {
     /// What the operator can do about it.
-    pub fn hint(&self) -> &'static str {
+    pub fn hint(&self) -> String {
         match self {
-            Self::Bind { source, .. } => match source.kind() {
-                io::ErrorKind::AddrInUse => {
-                    "something is there already, and is left alone; choose another address with --admin"
-                }
-                io::ErrorKind::NotFound => {
-                    "the socket's directory has to be there already; choose another address with --admin"
-                }
-                _ => "choose another address with --admin",
-            },
+            Self::Bind { option, source, .. } => {
+                let reason = match source.kind() {
+                    io::ErrorKind::AddrInUse => "something is there already, and is left alone; ",
+                    io::ErrorKind::NotFound => "the socket's directory has to be there already; ",
+                    _ => "",
+                };
+                format!("{reason}choose another address with {option}")
+            }
             Self::Ask { source, .. } => match kind(&**source) {
                 Some(io::ErrorKind::PermissionDenied) => {
-                    "the socket is another user's: run this as that user or as root"
+                    "the socket is another user's: run this as that user or as root".into()
                 }
-                _ => "is it running, with this address as its --admin?",
+                _ => "is it running, with this address as its --admin?".into(),
             },
         }
     }
@@ -413,7 +341,7 @@ impl FromStr for AdminAddress {
         if address.ip().to_canonical().is_loopback() {
             Ok(Self::Tcp(address))
         } else {
-            Err("the admin socket must be on loopback, or better a Unix socket".into())
+            Err("it must be on loopback, or better a Unix socket".into())
         }
     }
 }

@@ -27,6 +27,7 @@ pub mod suggest;
 pub mod tail;
 pub mod test;
 pub mod top;
+pub mod ui;
 
 mod launching;
 mod limits;
@@ -68,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Reload(args) => reload::run(&args),
         Command::Tail(args) => tail::run(&args),
         Command::Top(args) => top::run(&args),
+        Command::Ui(args) => ui::run(&args),
         Command::Audit(args) => audit::run(*args),
         Command::Run(args) => run::run(*args),
         Command::Launch(command) => launch::run(command),
@@ -148,6 +150,8 @@ enum Command {
     Top(top::Args),
     /// Have a running sidecar read its routes again, and wait for the result
     Reload(reload::Args),
+    /// Print an address that opens the page of a running sidecar, once
+    Ui(ui::Args),
     /// Read an audit file: rows by what is asked for, or whether nothing in it was changed
     Audit(Box<audit::Args>),
     /// Print the environment that an agent needs: the proxy, the CA, and placeholders for keys

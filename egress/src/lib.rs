@@ -21,7 +21,8 @@
 //!     call for.
 //! 15. [`proxy`]: the data path.
 //! 16. [`admin`]: the operator's socket.
-//! 17. [`cli`]: the commands.
+//! 17. [`ui`]: the operator's page.
+//! 18. [`cli`]: the commands.
 //!
 //! The way of one request is told in `docs/architecture.md`.
 
@@ -42,3 +43,4 @@ pub mod proxy;
 pub mod redact;
 pub mod roots;
 pub mod route;
+pub mod ui;

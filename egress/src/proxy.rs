@@ -43,7 +43,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::listen::{Entrance, Listener, serve};
 pub use self::reload::{
-    Reloaded, Reloading, Source, uncertifiable, warn_of_unnamed, warn_of_waivers,
+    Preview, Reloaded, Reloading, Source, uncertifiable, warn_of_unnamed, warn_of_waivers,
 };
 
 use self::access::Access;

@@ -5,6 +5,8 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use http::StatusCode;
+
 use super::service_manager;
 use crate::config::Faults;
 use crate::proxy::{Reloaded, State};
@@ -20,18 +22,61 @@ pub async fn reload(state: &Arc<State>) -> io::Result<Result<Reloaded, Faults>> 
     tokio::spawn(async move {
         let turn = state.reloading().await;
         service_manager::reloading();
-        let result = turn.run().await;
-        match &result {
-            Ok(result) => log(result),
-            Err(error) => {
-                tracing::error!(%error, "the reload broke off; the old routes stay in force")
-            }
-        }
-        service_manager::reloaded(&state, &result);
-        result
+        ended(&state, turn.run().await)
     })
     .await
     .map_err(io::Error::other)?
+}
+
+/// The same, if the routes file is the one that was shown, by its digest. `None` where it is another by now.
+///
+/// # Errors
+///
+/// As [`reload`].
+pub async fn reload_as_shown(
+    state: &Arc<State>,
+    digest: &str,
+) -> io::Result<Option<Result<Reloaded, Faults>>> {
+    let (state, digest) = (state.clone(), digest.to_owned());
+    tokio::spawn(async move {
+        let turn = state.reloading().await;
+        let draft = turn.read().await?;
+        if draft.digest() != digest {
+            return Ok(None);
+        }
+        service_manager::reloading();
+        ended(&state, turn.put_in_force(draft).await).map(Some)
+    })
+    .await
+    .map_err(io::Error::other)?
+}
+
+/// What an answer says of a reload.
+pub fn told(reloaded: io::Result<Result<Reloaded, Faults>>) -> (StatusCode, String) {
+    match reloaded {
+        // As `/healthz` answers, too: the routes are in force, and some of them send nothing.
+        Ok(Ok(changes)) if !changes.unusable.is_empty() => {
+            (StatusCode::SERVICE_UNAVAILABLE, changes.to_string())
+        }
+        Ok(Ok(changes)) => (StatusCode::OK, changes.to_string()),
+        Ok(Err(faults)) => (StatusCode::UNPROCESSABLE_ENTITY, faults.to_string()),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+/// Tells the log and the service manager what came of a reload.
+fn ended(
+    state: &State,
+    result: io::Result<Result<Reloaded, Faults>>,
+) -> io::Result<Result<Reloaded, Faults>> {
+    match &result {
+        Ok(result) => log(result),
+        Err(error) => {
+            tracing::error!(%error, "the reload broke off; the old routes stay in force")
+        }
+    }
+    service_manager::reloaded(state, &result);
+    result
 }
 
 fn log(result: &Result<Reloaded, Faults>) {

@@ -15,6 +15,7 @@ use self::refusal::{Ask, Refusal, Terms};
 use self::words::{advice, extended, extension_head};
 use crate::advice::recorded::{Kind, Recorded, Seen};
 use crate::config::render;
+use crate::route::denial::Reason;
 use crate::route::host::HostPattern;
 use crate::route::passing::{Cookies, Extensions, QueryCredentials, Redact};
 use crate::route::path::EncodedSlash;
@@ -171,6 +172,20 @@ fn hosts_asked_in(recorded: &[Recorded]) -> HashSet<&str> {
     let inside =
         requests.filter(|request| request.kind != Kind::Connect && request.scheme == Scheme::Https);
     inside.map(|request| request.host.as_str()).collect()
+}
+
+/// Why a request was refused under this code, and where that is not for want of a route, what to do about it.
+pub(crate) fn in_words(code: &str) -> &'static str {
+    let reasons = [
+        Reason::Host,
+        Reason::Port,
+        Reason::Path,
+        Reason::Method,
+        Reason::Query,
+        Reason::WebSocket,
+    ];
+    let reason = reasons.into_iter().find(|reason| reason.code() == code);
+    reason.map_or_else(|| advice(code), Reason::text)
 }
 
 /// What is asked of one host.

@@ -9,6 +9,7 @@ mod dns;
 mod files;
 mod listen;
 mod observe;
+mod page;
 mod slots;
 
 use std::fs::File;
@@ -182,7 +183,11 @@ async fn serve(args: Args, started: Started) -> Result<(), Failure> {
     let listeners = listen::bind_all(places).await?;
     let names = dns::bind_all(names).await?;
     let admin = match &args.admin {
-        Some(address) => Some(admin::bind(address).await?),
+        Some(address) => Some(admin::bind(address, "--admin").await?),
+        None => None,
+    };
+    let page = match &args.ui {
+        Some(address) => Some(page::Bound::at(address).await?),
         None => None,
     };
     let addresses: Vec<SocketAddr> = listeners
@@ -190,6 +195,7 @@ async fn serve(args: Args, started: Started) -> Result<(), Failure> {
         .filter_map(|(_, listener)| listener.address())
         .chain(names.iter().filter_map(Socket::tcp_address))
         .chain(admin.as_ref().and_then(AdminListener::address))
+        .chain(page.as_ref().and_then(page::Bound::address))
         .collect();
     let source = Source::new(args.routes.clone(), environment);
     let policy = match args.observe.time() {
@@ -206,8 +212,10 @@ async fn serve(args: Args, started: Started) -> Result<(), Failure> {
         &addresses,
     )?);
     if let Some(admin) = admin {
-        tokio::spawn(admin::serve(admin, state.clone()));
+        let desk = page.as_ref().map(page::Bound::desk);
+        tokio::spawn(admin::serve(admin, state.clone(), desk));
     }
+    let page = page.map(|page| page.show(&state)).transpose()?;
     tokio::spawn(watch_slots(state.clone()));
     let launcher = handed
         .map(|lines| slots::follow(lines, state.clone()))
@@ -220,7 +228,7 @@ async fn serve(args: Args, started: Started) -> Result<(), Failure> {
             _ = admin::reload::reload(&reloading).await;
         }
     });
-    announce(&state, &listeners, &names, ready)?;
+    announce(&state, &listeners, &names, page, ready)?;
     tokio::spawn(end_in_time(state.clone()));
     if !names.is_empty() {
         let server = Server::new(state.clone(), args.dns_answer.iter().copied().collect());
@@ -230,9 +238,11 @@ async fn serve(args: Args, started: Started) -> Result<(), Failure> {
     }
     let stop = stop(terminate, interrupt, launcher, logging);
     proxy::serve(state, listeners, stop).await;
-    if let Some(AdminAddress::Unix(path)) = &args.admin {
-        // Whoever asks a sidecar that is gone is told that it is not there, and not that it refuses.
-        _ = std::fs::remove_file(path);
+    for operators in [&args.admin, &args.ui] {
+        if let Some(AdminAddress::Unix(path)) = operators {
+            // Whoever asks a sidecar that is gone is told that it is not there, and not that it refuses.
+            _ = std::fs::remove_file(path);
+        }
     }
     tracing::info!("stopped");
     Ok(())
@@ -324,6 +334,7 @@ fn announce(
     state: &State,
     listeners: &[(Entrance, Listener)],
     names: &[dns::Socket],
+    page: Option<String>,
     ready: Option<File>,
 ) -> Result<(), Failure> {
     let policy = state.policy.load();
@@ -349,6 +360,7 @@ fn announce(
         tracing::info!(%address, option = "--dns", "listening");
         lines.push_str(&format!("{key}={address}\n"));
     }
+    lines.extend(page);
     let shown: Vec<String> = state.confinement.iter().map(ToString::to_string).collect();
     tracing::info!(
         routes = policy.routes.iter().len(),

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use aws_lc_rs::digest::{SHA256, digest};
+
 use super::authority::Authorities;
 use super::conflicts;
 use super::document::{self, Node, ScalarKind, Value};
@@ -128,6 +130,13 @@ impl Draft {
         conflicts::check(&draft.entries.iter().collect::<Vec<_>>(), faults);
         draft.files = authorities.files();
         draft
+    }
+
+    /// A digest of the file's text, in hexadecimal digits: two that are the same have the same text.
+    pub fn digest(&self) -> String {
+        let digest = digest(&SHA256, self.source.as_bytes());
+        let bytes = digest.as_ref().iter();
+        bytes.map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The other files that were read for this one.

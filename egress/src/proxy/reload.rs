@@ -78,6 +78,15 @@ pub struct Reloaded {
     pub unusable: Vec<String>,
 }
 
+/// What a reload would put in force.
+#[derive(Debug)]
+pub struct Preview {
+    /// The policy.
+    pub policy: Policy,
+    /// Of the routes file's text ([`Draft::digest`]).
+    pub digest: String,
+}
+
 /// The turn to reload. There is one: of two reloads, the one that begins later has read the newer file.
 #[derive(Debug)]
 pub struct Reloading<'a> {
@@ -93,7 +102,25 @@ impl Reloading<'_> {
     /// The system's where it gives no thread, and a word for a thread that did not come to its end; and all faults of the
     /// new policy. The old one stays in force.
     pub async fn run(self) -> io::Result<Result<Reloaded, Faults>> {
-        let draft = self.state.read().await?;
+        let draft = self.read().await?;
+        self.put_in_force(draft).await
+    }
+
+    /// Reads the routes file.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::run`].
+    pub async fn read(&self) -> io::Result<Draft> {
+        self.state.read().await
+    }
+
+    /// Puts in force what was read, with the slots as they are now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::run`].
+    pub async fn put_in_force(self, draft: Draft) -> io::Result<Result<Reloaded, Faults>> {
         let state = self.state.clone();
         aside(move || state.put_in_force(draft)).await
     }
@@ -106,6 +133,23 @@ impl State {
             state: self,
             _turn: self.source.reloading.lock().await,
         }
+    }
+
+    /// What a reload would put in force now. Nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reloading::run`].
+    pub async fn preview(self: &Arc<Self>) -> io::Result<Result<Preview, Faults>> {
+        let turn = self.reloading().await;
+        let draft = turn.read().await?;
+        let state = self.clone();
+        aside(move || {
+            let digest = draft.digest();
+            let policy = state.tried(draft, &state.policy.load_full())?;
+            Ok(Preview { policy, digest })
+        })
+        .await
     }
 
     /// Reads the routes file. Of a large one requests go first, for as long as that may be: a reload may take a credential
@@ -133,9 +177,7 @@ impl State {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let old = self.policy.load_full();
-        let loaded = draft
-            .into_policy(&self.source.environment, Some(&old), SystemTime::now())
-            .and_then(|policy| self.certifiable(policy));
+        let loaded = self.tried(draft, &old);
         let mut last_fault = self
             .source
             .last_fault
@@ -170,6 +212,13 @@ impl State {
                 Err(faults)
             }
         }
+    }
+
+    /// The policy that a file comes to after another one.
+    fn tried(&self, draft: Draft, old: &Policy) -> Result<Policy, Faults> {
+        draft
+            .into_policy(&self.source.environment, Some(old), SystemTime::now())
+            .and_then(|policy| self.certifiable(policy))
     }
 
     /// Checks that the bottle's root may certify each host that tunnels are opened to.

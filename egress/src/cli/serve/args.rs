@@ -63,6 +63,10 @@ pub struct Args {
     /// Where `egress status` and `egress reload` connect: unix:PATH, or IP:PORT on loopback
     #[arg(long, value_name = "ADDRESS", env = "EGRESS_ADMIN")]
     pub(super) admin: Option<AdminAddress>,
+    /// Where a browser of the operator's is shown the page: IP:PORT on loopback, or unix:PATH. The log has an address that opens
+    /// it once, and `egress ui` prints another
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) ui: Option<AdminAddress>,
     /// A network whose clients may connect; needed on every address but loopback. May be given several times
     #[arg(long, value_name = "CIDR", value_parser = network)]
     pub(super) allow_client: Vec<IpNet>,
@@ -94,7 +98,7 @@ pub struct Args {
         default_value = "info"
     )]
     pub(super) log: LogFilter,
-    /// A file descriptor that is told `LISTEN=ADDRESS` for each listener, `CA=` and the root's certificate in base64, and
+    /// A file descriptor that is told `LISTEN=ADDRESS` for each listener, `UI=ADDRESS` for the page, `CA=` and the root's certificate in base64, and
     /// then `READY=1`
     #[arg(long, value_name = "N")]
     pub(super) ready_fd: Option<RawFd>,

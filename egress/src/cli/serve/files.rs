@@ -66,20 +66,23 @@ pub(super) fn needs(
         .into_iter()
         .chain(draft.files().iter().map(AsRef::as_ref))
         .chain(environment.files());
-    let (admin_socket, admin_port) = match &args.admin {
-        Some(AdminAddress::Unix(path)) => (Some(path.as_path()), None),
-        Some(AdminAddress::Tcp(address)) => (None, Some(address.port())),
-        None => (None, None),
-    };
+    let operators = [&args.admin, &args.ui].into_iter().flatten();
+    let (mut own_sockets, mut own_ports) = (Vec::new(), Vec::new());
+    for address in operators {
+        match address {
+            AdminAddress::Unix(path) => own_sockets.push(path.as_path()),
+            AdminAddress::Tcp(address) => own_ports.push(address.port()),
+        }
+    }
     let sockets = places.iter().filter_map(|(_, place)| place.socket());
     let addresses = places.iter().filter_map(|(_, place)| place.address());
     let addresses = addresses.chain(names.iter().map(dns::Place::address));
     Needs {
         files: files.map(Into::into).collect(),
-        sockets: sockets.chain(admin_socket).map(Into::into).collect(),
+        sockets: sockets.chain(own_sockets).map(Into::into).collect(),
         ports: addresses
             .map(|address| address.port())
-            .chain(admin_port)
+            .chain(own_ports)
             .collect(),
         written: args.audit.directory().map(Into::into),
     }
