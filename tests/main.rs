@@ -14,3 +14,4 @@ mod launch;
 mod layers;
 mod proxy;
 mod suites;
+mod ui;

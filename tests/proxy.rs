@@ -29,6 +29,7 @@ mod tail;
 #[cfg(feature = "top")]
 mod top;
 mod transport;
+mod ui;
 mod upstream_http2;
 mod upstream_proxy;
 mod websocket;

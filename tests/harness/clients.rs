@@ -26,6 +26,9 @@ const NODE: &[&str] = &[
     "undici@6.29.1",
 ];
 
+const PAGE_PACKAGES: (&str, &str) = ("package.json", include_str!("../ui/package.json"));
+const PAGE_LOCK: (&str, &str) = ("package-lock.json", include_str!("../ui/package-lock.json"));
+
 /// How long a client may take. Claude Code alone takes four seconds to start on two cores.
 const CLIENT_DEADLINE: Duration = Duration::from_secs(90);
 
@@ -97,6 +100,21 @@ pub(crate) async fn node_modules() -> PathBuf {
             "--prefix",
         ]);
         setup(install.arg(dir).args(NODE)).await;
+    });
+    dir.await.join("node_modules")
+}
+
+/// The `node_modules` of the page's test, as its lock file has them.
+pub(crate) async fn playwright() -> PathBuf {
+    let npm = system("npm", "npm");
+    let pins = [PAGE_PACKAGES.1, PAGE_LOCK.1];
+    let dir = installed("page", &pins, async |dir| {
+        for (name, text) in [PAGE_PACKAGES, PAGE_LOCK] {
+            std::fs::write(dir.join(name), text).expect("a file of the install");
+        }
+        let mut install = Command::new(&npm);
+        install.args(["ci", "--no-audit", "--no-fund", "--prefix"]);
+        setup(install.arg(dir)).await;
     });
     dir.await.join("node_modules")
 }

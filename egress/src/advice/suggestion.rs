@@ -106,6 +106,16 @@ impl Suggestion {
         self.routes.is_empty() && self.extensions.is_empty()
     }
 
+    /// Whether there is a new route among what can be done.
+    pub(crate) fn has_routes(&self) -> bool {
+        !self.routes.is_empty()
+    }
+
+    /// Whether nothing is left to be done, since the routes admit by now what was refused.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_empty() && self.others.is_empty() && self.settled > 0
+    }
+
     /// The routes of one host, but for those that would tie with a route that is there: that one has to be extended.
     fn add(&mut self, host: HostGroups, routes: Option<&Routes>) {
         for new in host.into_routes() {

@@ -85,8 +85,9 @@ fn by_host(recorded: Vec<Recorded>, routes: &Routes) -> Value {
         json!({
             "host": host,
             "refusals": refusals.collect::<Vec<_>>(),
-            "suggestion": suggestion.to_text(),
-            "has_suggestion": !suggestion.is_empty(),
+            "suggestion": (!suggestion.is_empty()).then(|| suggestion.to_text()),
+            "is_settled": suggestion.is_settled(),
+            "has_routes": suggestion.has_routes(),
         })
     });
     hosts.collect()

@@ -7,7 +7,7 @@ use super::site::{Site, get, ip};
 /// Each of its listeners, by each spelling of an address that leads to it, although the operator allowed all of them.
 #[tokio::test]
 async fn row_30_the_sidecar_does_not_dial_itself() {
-    let doors: [(u16, &[&str]); 6] = [
+    let doors: [(u16, &[&str]); 7] = [
         // --listen on one address of IPv4, and one of IPv6
         (8080, &["127.0.0.1", "::ffff:127.0.0.1", "0.0.0.0"]),
         (8081, &["::1", "::"]),
@@ -23,10 +23,11 @@ async fn row_30_the_sidecar_does_not_dial_itself() {
                 "10.0.0.1",
             ],
         ),
-        // --steer-http, --dns, --admin
+        // --steer-http, --dns, --admin, --ui
         (8083, &["127.0.0.1", "::ffff:127.0.0.1"]),
         (8084, &["127.0.0.1", "::ffff:127.0.0.1"]),
         (8085, &["127.0.0.1", "::ffff:127.0.0.1"]),
+        (8086, &["127.0.0.1", "::ffff:127.0.0.1"]),
     ];
     let all: Vec<(u16, &'static str)> = doors
         .iter()
@@ -57,6 +58,7 @@ async fn row_30_the_sidecar_does_not_dial_itself() {
                 .arg("--dns=127.0.0.1:8084")
                 .arg("--dns-answer=127.0.0.2")
                 .admin("127.0.0.1:8085")
+                .arg("--ui=127.0.0.1:8086")
                 .arg("--allow-client=127.0.0.0/8")
         },
     )
