@@ -156,7 +156,8 @@ function details(request) {
 // --- Charts ---
 
 /// Tunnels and WebSockets last as long as somebody speaks, which says nothing about how long an answer takes.
-const isExchange = ({ method, code }) => method !== "CONNECT" && method !== "DNS" && code !== "websocket";
+const LASTING = new Set(["tunnel", "steered", "passthrough", "websocket", "revoked", "stopping", "connection_lost"]);
+const isExchange = ({ verdict, code }) => verdict === "allowed" && !LASTING.has(code);
 
 function draw() {
   const end = Math.ceil((Date.now() + skew) / BIN) * BIN;
@@ -166,7 +167,7 @@ function draw() {
     const bin = bins[BINS - 1 - Math.floor((end - request.at) / BIN)];
     if (!bin) continue;
     bin[request.verdict] += 1;
-    if (isExchange(request) && request.verdict === "allowed") {
+    if (isExchange(request)) {
       bin.took.push(request.total_ms);
       took.push(request.total_ms);
     }
@@ -210,13 +211,19 @@ function percentile(values, part) {
 // --- Refusals ---
 
 const why = new Map();
-let refused = "";
+const shown = new Map();
+
+/// Whether something is to be shown anew. What stays as it was keeps what the operator has marked in it.
+function isNews(name, value) {
+  const text = JSON.stringify(value);
+  const isIt = shown.get(name) !== text;
+  shown.set(name, text);
+  return isIt;
+}
 
 async function refusals() {
   const hosts = await told("/refusals");
-  const text = JSON.stringify(hosts);
-  if (text === refused) return;
-  refused = text;
+  if (!isNews("refusals", hosts)) return;
   const opened = new Map([...$("hosts").children].map((it) => [it.dataset.host, it.open]));
   const focused = $("hosts").contains(document.activeElement) && document.activeElement.dataset.key;
   $("hosts").replaceChildren(...hosts.map((host) => refusedAt(host, opened.get(host.host) ?? !host.is_settled)));
@@ -269,6 +276,7 @@ async function look() {
       element("td", slot.state === "ok" ? "" : "bad", slot.state),
       element("td", `number ${left !== null && left < EXPIRES_SOON ? "soon" : ""}`, left === null ? "no end" : seconds(left)));
   }));
+  if (!isNews("routes", routes)) return;
   $("route-rows").replaceChildren(...routes.routes.map(routeRow));
   const unused = routes.routes.filter(isUnused).length;
   $("routes-count").textContent = `${routes.all}${unused ? `, ${unused} unused since the start` : ""}`;
