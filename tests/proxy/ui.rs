@@ -301,6 +301,26 @@ async fn a_reload_takes_what_was_shown_or_nothing() {
 }
 
 #[tokio::test]
+async fn what_an_observation_let_through_is_among_what_needs_a_route() {
+    let rig = Rig::with(ROUTES, |builder| {
+        builder.arg("--ui=127.0.0.1:0").arg("--observe-for=1h")
+    })
+    .await;
+    let cookie = opened(&rig.sidecar, &first_ticket(&rig.sidecar).await).await;
+    drop(rig.agent.connect("new.test:443").await.expect("a tunnel"));
+    rig.sidecar.logged("\"code\":\"observed\"").await;
+    let lines = format!("Cookie: {cookie}\r\n");
+    let told = ask(&rig.sidecar, "GET /refusals", &lines).await;
+    let told: Value = serde_json::from_str(&told.text()).expect("JSON");
+    assert_eq!(told[0]["host"], "new.test:443", "{told}");
+    assert_eq!(told[0]["refusals"][0]["code"], "observed");
+    assert_eq!(told[0]["has_routes"], true);
+    let status = ask(&rig.sidecar, "GET /status", &lines).await;
+    let status: Value = serde_json::from_str(&status.text()).expect("JSON");
+    assert!(status["observe_seconds_left"].is_u64(), "{status}");
+}
+
+#[tokio::test]
 async fn a_stream_goes_on_where_it_broke_off() {
     let scene = Scene::new().await;
     for host in ["one.test:443", "two.test:443"] {

@@ -147,7 +147,7 @@ await step("the suggested routes are copied, and pass the check", async () => {
   await card.getByRole("button", { name: "Copy the routes" }).click();
   await card.getByRole("button", { name: "Copied" }).waitFor();
   copied = await page.evaluate(() => navigator.clipboard.readText());
-  assert.match(copied, /^# An agent asked for this and was refused/);
+  assert.match(copied, /^# An agent asked for this/);
   const file = join(DIRECTORY, "copied.yaml");
   writeFileSync(file, copied);
   const check = spawnSync(EGRESS, ["check", file], { encoding: "utf8" });

@@ -20,7 +20,7 @@ use crate::route::host::HostPattern;
 use crate::route::passing::{Cookies, Extensions, QueryCredentials, Redact};
 use crate::route::path::EncodedSlash;
 use crate::route::target::{Origin, Scheme};
-use crate::route::{Line, Route, Routes, Rule, Tls};
+use crate::route::{Line, Route, Routes, Rule, Tls, observation};
 
 /// What would have admitted the requests.
 #[derive(Debug, Default)]
@@ -184,8 +184,11 @@ fn hosts_asked_in(recorded: &[Recorded]) -> HashSet<&str> {
     inside.map(|request| request.host.as_str()).collect()
 }
 
-/// Why a request was refused under this code, and where that is not for want of a route, what to do about it.
+/// Why no route admitted a request with this code, and where that is not for want of a route, what to do about it.
 pub(crate) fn in_words(code: &str) -> &'static str {
+    if code == observation::CODE {
+        return "no route admits it, and the observation let it through";
+    }
     let reasons = [
         Reason::Host,
         Reason::Port,

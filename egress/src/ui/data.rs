@@ -9,15 +9,16 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
-use crate::admin::status;
+use crate::admin::{events, status};
 use crate::advice::difference;
-use crate::advice::recorded::{Recorded, denials};
+use crate::advice::recorded::{Collection, Recorded, denials, record};
 use crate::advice::suggestion::{Suggestion, in_words};
+use crate::audit::feed::Feed;
 use crate::audit::object::rfc3339;
 use crate::config::{Faults, render};
 use crate::outcome::Verdict;
 use crate::proxy::{Preview, State};
-use crate::route::{Route, Routes};
+use crate::route::{Route, Routes, observation};
 
 /// As many routes as the page has room for.
 const SHOWN_ROUTES: usize = 1000;
@@ -47,7 +48,7 @@ fn route_shown(route: &Route) -> Value {
     })
 }
 
-/// The latest refusals by host, with the routes that would have spared them.
+/// What no route admitted of late, by host, with the routes that would have.
 ///
 /// # Errors
 ///
@@ -56,10 +57,25 @@ pub(super) async fn refusals(state: &Arc<State>) -> Result<Value, String> {
     let state = state.clone();
     // Each host is looked for among all routes.
     let found = spawn_blocking(move || {
-        let recorded = denials(&status::status(&state))?;
+        let recorded = unadmitted(&state)?;
         Ok(by_host(recorded, &state.policy.load_full().routes))
     });
     found.await.unwrap_or_else(|error| Err(error.to_string()))
+}
+
+/// What no route admitted of late: refused, or let through by an observation.
+fn unadmitted(state: &State) -> Result<Vec<Recorded>, String> {
+    let mut all = Collection::default();
+    for refused in denials(&status::status(state))? {
+        all.add(refused);
+    }
+    // Refusals are kept apart, and what was observed is among all else.
+    for entry in state.audit.feed.from(0, Feed::KEPT).entries {
+        if entry.code == observation::CODE {
+            all.add(record(&events::request(&entry))?);
+        }
+    }
+    Ok(all.list)
 }
 
 fn by_host(recorded: Vec<Recorded>, routes: &Routes) -> Value {

@@ -83,7 +83,7 @@ function came(request) {
   request.at = Date.parse(request.time) + request.total_ms;
   requests.unshift(request);
   if (requests.length > KEPT) open.delete(requests.pop());
-  if (request.verdict === "denied") soon(refusals);
+  if (isUnadmitted(request)) soon(refusals);
   if ($("hold").checked) {
     held += 1;
   } else if (isSought(request)) {
@@ -93,6 +93,8 @@ function came(request) {
   }
   soon(counted);
 }
+
+const isUnadmitted = ({ verdict, code }) => verdict === "denied" || code === "observed";
 
 function sought() {
   const verdict = new FormData($("filter")).get("verdict");
@@ -144,7 +146,7 @@ function row(request, isNew) {
 function details(request) {
   const list = element("dl");
   const tell = (name, value) => list.append(element("dt", "", name), element("dd", "", value));
-  if (why.has(request.code) && request.verdict === "denied") tell("why", why.get(request.code));
+  if (why.has(request.code) && isUnadmitted(request)) tell("why", why.get(request.code));
   for (const [name, value] of Object.entries(request)) {
     if (value !== null && value !== "" && name !== "text" && name !== "at") tell(name, value);
   }
