@@ -219,9 +219,9 @@ pub enum Error {
 
 impl Error {
     /// What the operator can do about it.
-    pub fn hint(&self) -> &'static str {
-        match self {
-            Self::Ask(error) => error.hint(),
+    pub fn hint(&self) -> String {
+        let hint = match self {
+            Self::Ask(error) => return error.hint(),
             Self::Lost(_) => "look at its log",
             Self::Full(_) => "end another `egress tail` or `egress top`",
             Self::Older(_) => {
@@ -229,7 +229,8 @@ impl Error {
             }
             Self::Newer(..) => "use the `egress` that the sidecar was started with",
             Self::Foreign(_) => "name what the sidecar was given as --admin",
-        }
+        };
+        hint.into()
     }
 
     /// Whether a sidecar that comes up again would mend it.

@@ -7,7 +7,7 @@ use http::{Method, StatusCode};
 
 use super::{Failure, print};
 use crate::admin::ticket::Desk;
-use crate::admin::{self, AdminAddress};
+use crate::admin::{AdminAddress, client};
 
 /// Arguments of `egress ui`.
 #[derive(Debug, clap::Args)]
@@ -32,7 +32,7 @@ Exit status: 0 there is an address, 1 the sidecar has no page, 2 usage, 3 runtim
 ///
 /// A runtime [`Failure`], where nobody answers.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
-    let (status, body) = admin::ask(&args.admin, Method::POST, "/ui-url")?;
+    let (status, body) = client::ask(&args.admin, Method::POST, "/ui-url")?;
     match status {
         StatusCode::OK => {
             print(&body)?;
