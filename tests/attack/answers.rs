@@ -38,7 +38,7 @@ fn row_27_every_code_of_a_refusal_is_provoked_or_it_is_said_why_not() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let read = |file: &str| std::fs::read_to_string(root.join(file)).expect(file);
     let mut codes = BTreeSet::new();
-    for file in ["proxy/reject.rs", "proxy/gate/fault.rs", "route.rs"] {
+    for file in ["proxy/reject.rs", "proxy/gate/fault.rs", "route/denial.rs"] {
         let source = read(&format!("egress/src/{file}"));
         let (_, body) = source
             .split_once("fn code(self)")
