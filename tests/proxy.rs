@@ -6,6 +6,7 @@ mod credentials;
 mod dialling;
 mod dns;
 mod events;
+mod explaining;
 mod framing;
 mod handed;
 mod hostile;

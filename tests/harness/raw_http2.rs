@@ -69,7 +69,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawHttp2<S> {
     /// Sends a request without a body, its header block exactly as given, and waits for the end of its stream.
     pub(crate) async fn request(&mut self, fields: &[(&str, &[u8])]) -> Ended {
         let id = self.begin(fields).await;
-        self.end(id).await
+        let ended = self.end(id).await;
+        // What was read makes room on the connection for the answers to come.
+        if let Ok(read @ 1..) = u32::try_from(ended.body.len()) {
+            self.send(&frame(WINDOW_UPDATE, 0, 0, &read.to_be_bytes()))
+                .await;
+        }
+        ended
     }
 
     /// Sends a request without a body, and returns its stream.
