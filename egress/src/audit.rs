@@ -301,7 +301,8 @@ impl Record {
 
     /// Adds what only the operator is told.
     pub fn detail(&mut self, detail: impl fmt::Display) {
-        self.detail = Some(detail.to_string());
+        let detail = detail.to_string();
+        self.detail = Some(told(&detail));
     }
 
     /// Notes that the answer did not arrive whole.
@@ -433,6 +434,23 @@ fn printable(path: &str) -> String {
     path.escape_default().take(LONGEST).collect()
 }
 
+/// A reason as the log shows it. Much of it is a library's, which repeats what an upstream has said: the names of its
+/// certificate, for one, of which there may be tens of thousands.
+fn told(detail: &str) -> String {
+    const LONGEST: usize = 512;
+    let mut text = String::new();
+    for character in detail.chars() {
+        if text.len() >= LONGEST {
+            return text + "...";
+        }
+        match character.is_control() {
+            true => text.extend(character.escape_default()),
+            false => text.push(character),
+        }
+    }
+    text
+}
+
 /// Milliseconds with three digits after the point, which is as fine as the clock is worth.
 fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
@@ -440,12 +458,19 @@ fn milliseconds(duration: Duration) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::printable;
+    use super::{printable, told};
 
     #[test]
     fn a_path_cannot_write_to_the_terminal_or_fill_the_log() {
         assert_eq!(printable("/v1/a%20b"), "/v1/a%20b");
         assert_eq!(printable("/\u{9b}2J\u{1b}[2J"), "/\\u{9b}2J\\u{1b}[2J");
         assert_eq!(printable(&"/a".repeat(10_000)).len(), 512);
+    }
+
+    #[test]
+    fn a_reason_is_no_longer_than_a_line_may_well_be_whoever_gave_it() {
+        assert_eq!(told("a certificate for x.test"), "a certificate for x.test");
+        assert_eq!(told("\u{9b}2J\u{1b}[2J\n"), "\\u{9b}2J\\u{1b}[2J\\n");
+        assert_eq!(told(&"x.test, ".repeat(10_000)).len(), 515);
     }
 }
