@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use http::Request;
 use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::Notify;
 
 use crate::harness::agent::Agent;
+use crate::harness::command;
 use crate::harness::pki::Pki;
 use crate::harness::scripted::{Scripted, Wire, cut, request, reset, say};
 use crate::harness::sidecar::Sidecar;
@@ -114,6 +116,67 @@ async fn row_48_an_answer_that_ends_with_its_connection_is_broken_off_at_every_b
 async fn row_48_an_answer_in_frames_is_broken_off_at_every_byte() {
     break_off(Http::Two, Answer::http2(Some("12"))).await;
     break_off(Http::Two, Answer::http2(None)).await;
+}
+
+/// An upstream may add words to the end of a connection (RFC 9113, section 6.8), and one that repeats the credential in them
+/// would have it in the log and in the audit file, which say that they hold none.
+#[tokio::test]
+async fn row_42_what_an_upstream_says_as_it_hangs_up_is_not_told() {
+    const TOKEN: &str = "real-token-of-the-host";
+    let pki = Pki::new();
+    let tls = pki.server_config(&["h2"]);
+    let taken = Arc::new(Notify::new());
+    let is_taken = taken.clone();
+    let upstream = Scripted::start(Some(tls), move |ordinal, mut wire| {
+        let is_taken = is_taken.clone();
+        async move {
+            if !frames_up_to_a_request(&mut wire).await {
+                return;
+            }
+            // Once before an answer, and once within one.
+            if ordinal == 2 {
+                let answer = Answer::http2(Some("12"));
+                say(&mut wire, &answer.bytes[..answer.head]).await;
+                is_taken.notified().await;
+            }
+            let mut goaway = vec![0, 0, 0, 0, 0, 0, 0, 2];
+            goaway.extend(format!("not with Bearer {TOKEN}").bytes());
+            let length = u8::try_from(goaway.len()).expect("a small frame");
+            goaway.splice(..0, [0, 0, length, 7, 0, 0, 0, 0, 0]);
+            let settings: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+            say(&mut wire, [settings, &goaway].concat()).await;
+            _ = wire.shutdown().await;
+        }
+    })
+    .await;
+    let routes = format!(
+        "routes: [{{host: api.test, auth_scheme: Bearer, token_env: EGRESS_TOKEN_0, connect_to: '{}'}}]\n",
+        upstream.addr()
+    );
+    let dir = tempfile::tempdir().expect("a directory");
+    let audit = dir.path().join("audit.db").display().to_string();
+    let sidecar = Sidecar::with_routes(&pki, routes)
+        .slot("EGRESS_TOKEN_0", TOKEN)
+        .arg(format!("--audit={audit}"))
+        .start()
+        .await;
+    let agent = Agent::of(&sidecar);
+    let refusal = agent.get("https://api.test/").await;
+    refusal.assert_refused(502, "upstream_protocol");
+    let mut http = Client::open(&agent, Http::One, "api.test").await;
+    let get = Request::get("/").body(text_body("")).expect("a request");
+    let begun = http.start(get).await.expect("an answer");
+    taken.notify_one();
+    let body = within("end of the answer", begun.into_body().collect()).await;
+    assert!(body.is_err(), "{body:?}");
+    sidecar.logged("upstream_broke_off").await;
+    let log = sidecar.log();
+    assert!(!log.contains(TOKEN), "{log}");
+    sidecar.terminate().await;
+    let rows = command::egress(["audit", &audit]).await.stdout;
+    let reasons = rows.matches("unexpected internal error").count();
+    assert_eq!(reasons, 2, "{rows}");
+    assert!(!rows.contains(TOKEN), "{rows}");
 }
 
 /// Asks for the answer up to each of its bytes, once in each way to end.

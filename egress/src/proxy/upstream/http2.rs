@@ -21,6 +21,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 pub(super) use self::answer::Received;
 
+use self::answer::without_its_words;
 use self::driver::drive;
 use self::exchange::exchange;
 use super::super::body::Upload;
@@ -125,7 +126,7 @@ impl Shared {
         // Asked first, because h2 does not give back what it cannot take.
         if let Err(error) = self.check() {
             return Err(Failed {
-                error: error.into(),
+                error: without_its_words(error).into(),
                 unsent: Some(request),
             });
         }

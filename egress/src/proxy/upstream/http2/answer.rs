@@ -90,6 +90,15 @@ impl Drop for Received {
 fn broken(error: h2::Error) -> BodyError {
     match error.reason() {
         Some(Reason::NO_ERROR) => "the upstream reset the answer before its end".into(),
-        _ => error.into(),
+        _ => without_its_words(error).into(),
+    }
+}
+
+/// An error of a connection that is for the log. An upstream may add any bytes to the end of a connection (RFC 9113, section
+/// 6.8), and it knows the credential: of what it says only the code is told.
+pub(super) fn without_its_words(error: h2::Error) -> h2::Error {
+    match error.reason() {
+        Some(reason) if error.is_go_away() => reason.into(),
+        _ => error,
     }
 }

@@ -14,7 +14,7 @@ use http_body::Body as _;
 use super::super::super::body::Upload;
 use super::super::interim;
 use super::Stream;
-use super::answer::Received;
+use super::answer::{Received, without_its_words};
 use super::upload;
 
 /// Sends a request, and its body for as long as no answer comes. What is left of the body then gets a task of its own.
@@ -62,11 +62,17 @@ pub(super) async fn exchange(
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
     #[error(transparent)]
-    Http2(#[from] h2::Error),
+    Http2(h2::Error),
     #[error(transparent)]
     Interim(#[from] interim::WithoutEnd),
     #[error("the upstream does not answer a PING")]
     Dead,
+}
+
+impl From<h2::Error> for Fault {
+    fn from(error: h2::Error) -> Self {
+        Self::Http2(without_its_words(error))
+    }
 }
 
 /// An answer that has not come, and the interim answers that have.
