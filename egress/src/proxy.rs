@@ -242,6 +242,14 @@ async fn relay(
         head.version,
         turn.clone(),
     );
+    let upload = match permit.is_observed() {
+        // One that never ends would be a way out that outlasts the observation.
+        true => {
+            let (state, permit) = (state.clone(), permit.clone());
+            upload.until(async move { state.revoked(&permit, lasting).await })
+        }
+        false => upload,
+    };
     let request = Request::from_parts(head, upload);
     let answered = state.upstream.send(&permit, lasting, request).await?;
     noted.spoke_to(answered.peer);

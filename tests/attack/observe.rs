@@ -167,6 +167,15 @@ async fn row_65_at_its_end_what_rests_on_it_is_closed_and_the_routes_decide() {
         request.body(Bytes::new()).expect("a request")
     };
     send_http1(&mut named, get("/v2")).await.assert_served();
+    let mut sending = site
+        .agent
+        .tunnel("api.test:443", "api.test", &["http/1.1"])
+        .await
+        .expect("a tunnel");
+    let upload =
+        "POST /v2/x HTTP/1.1\r\nHost: api.test\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n";
+    let sent = sending.write_all(upload.as_bytes()).await;
+    sent.expect("a reader");
     let scrape = Scrape::of(&site.sidecar).await;
     let left = scrape.value("egress_observe_seconds_left");
     assert!(
@@ -179,6 +188,12 @@ async fn row_65_at_its_end_what_rests_on_it_is_closed_and_the_routes_decide() {
     let mut rest = Vec::new();
     _ = within("end of the tunnel", idle.read_to_end(&mut rest)).await;
     site.sidecar.logged("the observation is over").await;
+    // The route for its host is there as before, and does not admit its path.
+    let mut rest = Vec::new();
+    _ = within("end of the upload", sending.read_to_end(&mut rest)).await;
+    site.sidecar
+        .logged("no route admits the rest of the upload")
+        .await;
     let scrape = Scrape::of(&site.sidecar).await;
     assert_eq!(scrape.value("egress_observe_seconds_left"), Some(0.0));
     assert!(site.sidecar.status().await["observe_seconds_left"].is_null());

@@ -3,6 +3,7 @@
 //! Both count their bytes, drop trailers that must not pass, and end an exchange that stands still for too long.
 
 use std::error::Error;
+use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -27,9 +28,9 @@ use crate::audit::{Record, UpstreamFault};
 pub type BodyError = Box<dyn Error + Send + Sync>;
 
 /// A request's body on its way to the upstream. Its trailers are dropped.
-#[derive(Debug)]
 pub struct Upload {
     incoming: Incoming,
+    revoked: Option<Revoked>,
     received: Arc<AtomicU64>,
     whole: Arc<AtomicBool>,
     fault: Arc<OnceLock<Fault>>,
@@ -38,6 +39,9 @@ pub struct Upload {
     /// An upload can outlive its answer.
     _turn: Arc<Turn>,
 }
+
+/// Resolves once what a body rests on is no longer upheld.
+type Revoked = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Upload {
     /// Wraps the agent's body. `received` counts its bytes.
@@ -51,6 +55,7 @@ impl Upload {
         let whole = Arc::new(AtomicBool::new(incoming.is_end_stream()));
         Self {
             incoming,
+            revoked: None,
             received,
             whole,
             fault: Arc::default(),
@@ -58,6 +63,12 @@ impl Upload {
             version,
             _turn: turn,
         }
+    }
+
+    /// Has it end there, although more would come.
+    pub fn until(mut self, revoked: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.revoked = Some(Box::pin(revoked));
+        self
     }
 
     /// The counter of its bytes.
@@ -76,6 +87,12 @@ impl Upload {
     }
 }
 
+impl fmt::Debug for Upload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upload").finish_non_exhaustive()
+    }
+}
+
 impl Body for Upload {
     type Data = Bytes;
     type Error = BodyError;
@@ -85,6 +102,11 @@ impl Body for Upload {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
+        if let Some(revoked) = &mut this.revoked
+            && revoked.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Some(Err("no route admits the rest of the upload".into())));
+        }
         loop {
             let polled = Pin::new(&mut this.incoming).poll_frame(cx);
             let polled = ready!(this.stall.watch(polled, cx)).inspect_err(|_| {
