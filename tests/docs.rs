@@ -82,13 +82,13 @@ async fn the_dashboard_the_alerts_and_the_table_name_metrics_that_there_are() {
     rig.agent.get("https://api.test/").await.assert_served();
     rig.sidecar.logged("\"code\":\"ok\"").await;
     let scrape = Scrape::of(&rig.sidecar).await;
-    let operations = read("docs/operations.md");
-    let (_, section) = operations.split_once("\n## Metrics\n").expect("a section");
+    let watching = read("docs/watching.md");
+    let (_, section) = watching.split_once("\n## Metrics\n").expect("a section");
     let section = section.split("\n## ").next().expect("its text");
     for (file, text, least) in [
         ("docs/grafana.json", &*read("docs/grafana.json"), 20),
         ("docs/alerts.yaml", &read("docs/alerts.yaml"), 6),
-        ("docs/operations.md", section, 20),
+        ("docs/watching.md", section, 20),
     ] {
         let is_other = |c: char| !c.is_ascii_alphanumeric() && c != '_';
         let words = text
