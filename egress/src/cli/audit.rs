@@ -13,6 +13,7 @@ use anyhow::{Context as _, anyhow};
 use serde_json::Value;
 
 use self::table::Shape;
+use super::output::stdout_is_closed;
 use super::{Failure, print};
 use crate::audit::database::{self, earlier_files};
 use crate::audit::id::RequestId;
@@ -187,6 +188,8 @@ fn query(file: &Path, args: &QueryArgs) -> Result<ExitCode, Failure> {
                 }
                 break;
             }
+            // The same, where nothing is written that would tell.
+            Ok(()) if stdout_is_closed() => break,
             Ok(()) => {}
         }
         // From the end of the file, where nothing that was asked for was there: what is written next is larger.

@@ -1,4 +1,4 @@
-//! Files that commands write. Whoever reads one finds the old text or the new one, and never a part.
+//! Where commands write. Whoever reads a file of theirs finds the old text or the new one, and never a part.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::anyhow;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Failure;
 
@@ -44,4 +45,14 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
         _ = fs::remove_file(&staged);
     }
     written
+}
+
+/// Whether stdout is a pipe or a socket that nobody reads any more (poll(2)). A write would tell as well, where there is
+/// something to write.
+pub(super) fn stdout_is_closed() -> bool {
+    let stdout = rustix::stdio::stdout();
+    let mut one = [PollFd::new(&stdout, PollFlags::empty())];
+    let is_told = poll(&mut one, Some(&Timespec::default())).is_ok();
+    let is_closed = |it: &PollFd<'_>| it.revents().intersects(PollFlags::ERR | PollFlags::HUP);
+    is_told && one.iter().any(is_closed)
 }

@@ -4,14 +4,18 @@
 //! says how much that was.
 
 use std::io::{self, Write};
+use std::pin::pin;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::anyhow;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::Failure;
 use super::audit::table::Shape;
 use super::audit::{VerdictArg, times};
+use super::output::stdout_is_closed;
 use crate::admin::AdminAddress;
 use crate::admin::events::Begin;
 use crate::admin::watch::{Told, Watch};
@@ -77,8 +81,11 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let mut watch = Watch::new(args.admin.clone(), begin);
     runtime.block_on(async {
         loop {
-            let told = watch.next().await?;
-            match tail.tell(&told, &args.admin) {
+            // Whoever reads has had enough, and nothing may come that would tell.
+            let Some(told) = while_read(watch.next()).await else {
+                return Ok(ExitCode::SUCCESS);
+            };
+            match tail.tell(&told?, &args.admin) {
                 Ok(()) => {}
                 // Whoever reads has had enough.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
@@ -92,6 +99,21 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         }
     })
 }
+
+/// What comes of it, or nothing once nobody reads stdout any more.
+async fn while_read<T>(coming: impl Future<Output = T>) -> Option<T> {
+    let mut coming = pin!(coming);
+    loop {
+        match timeout(LOOK, &mut coming).await {
+            Ok(come) => return Some(come),
+            Err(_) if stdout_is_closed() => return None,
+            Err(_) => {}
+        }
+    }
+}
+
+/// How often it is looked whether anybody reads.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What is printed, and where.
 struct Tail<W> {
