@@ -50,6 +50,7 @@ impl Sidecar {
             admin: None,
             log_format: Some("json"),
             is_ordinary: false,
+            is_relative: false,
         }
     }
 
@@ -192,6 +193,7 @@ pub(crate) struct Builder {
     /// The binary's own choice where there is none.
     log_format: Option<&'static str>,
     is_ordinary: bool,
+    is_relative: bool,
 }
 
 impl Builder {
@@ -210,6 +212,12 @@ impl Builder {
     /// Another directory for the bottle's CA than one of its own.
     pub(crate) fn ca_dir(mut self, dir: &Path) -> Self {
         self.ca_dir = Some(dir.to_owned());
+        self
+    }
+
+    /// The routes file is named as in a shell that stands in its directory.
+    pub(crate) fn relative(mut self) -> Self {
+        self.is_relative = true;
         self
     }
 
@@ -342,7 +350,14 @@ impl Builder {
         }
         command
             .args(["serve", "--routes"])
-            .arg(routes)
+            .arg(match self.is_relative {
+                true => Path::new("routes.yaml"),
+                false => routes,
+            })
+            .current_dir(match self.is_relative {
+                true => dir,
+                false => Path::new("."),
+            })
             .args(["--listen", "127.0.0.1:0", "--ready-fd", "3"])
             .args(
                 self.log_format

@@ -5,11 +5,14 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
+use tokio::process::Command;
 
-use crate::harness::command;
+use crate::harness::agent::read_head;
+use crate::harness::command::{self, finish};
 use crate::harness::rig::{REAL, Rig};
 use crate::harness::scrape::ask;
-use crate::harness::sidecar::Sidecar;
+use crate::harness::scripted::Scripted;
+use crate::harness::sidecar::{EGRESS, Sidecar};
 use crate::harness::within;
 
 const ROUTES: &str = "\
@@ -130,7 +133,12 @@ async fn no_more_than_some_may_watch_and_a_place_is_given_back() {
 
 #[tokio::test]
 async fn a_refusal_is_found_by_the_id_that_the_agent_was_told() {
-    let rig = rig().await;
+    let dir = tempfile::tempdir().expect("a directory");
+    let audit = dir.path().join("audit.db").display().to_string();
+    let rig = Rig::with(ROUTES, |builder| {
+        builder.relative().arg("--audit").arg(&audit)
+    })
+    .await;
     let told = async || {
         let refusal = rig.agent.get("https://api.test/v2").await;
         let body: Value = serde_json::from_str(&refusal.text()).expect("JSON");
@@ -149,10 +157,60 @@ async fn a_refusal_is_found_by_the_id_that_the_agent_was_told() {
     assert_eq!(explained.code, Some(1), "{explained:?}");
     let told = "denied: GET https://api.test/v2\n";
     assert!(explained.stdout.starts_with(told), "{explained:?}");
+    // By the routes of the sidecar, wherever it is asked from, and not by a file of the same name there.
+    let decoy = "routes: [{host: api.test}]\n";
+    std::fs::write(dir.path().join("routes.yaml"), decoy).expect("a file");
+    let explained = async |admin: &str, audit: &[&str]| {
+        let mut command = Command::new(EGRESS);
+        command.args(["explain", "--id", &first, "--admin", admin]);
+        let command = command.args(audit).env_clear();
+        finish(command.current_dir(dir.path())).await
+    };
+    let there = explained(&admin, &[]).await;
+    assert_eq!(there.code, Some(1), "{there:?}");
+    // The sidecar keeps the latest alone: then the request is the file's, and the routes are the sidecar's still.
+    until_recorded(&audit, &first).await;
+    let both = explained(&admin, &["--audit", &audit]).await;
+    assert_eq!(both.code, Some(1), "{both:?}");
+    assert!(both.stdout.starts_with(told), "{both:?}");
+    // An older one says `routes.yaml`, of a directory that nobody knows.
+    let status = rig.sidecar.status().await.to_string();
+    let named = rig.sidecar.routes_file().display().to_string();
+    assert!(status.contains(&named), "{status}");
+    let old = status.replace(&named, "routes.yaml");
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", old.len());
+    let older = Scripted::start(None, move |_, mut wire| {
+        let answer = format!("{head}{old}");
+        async move {
+            read_head(&mut wire).await;
+            _ = wire.write_all(answer.as_bytes()).await;
+            read_head(&mut wire).await;
+        }
+    })
+    .await;
+    let unknown = explained(&older.addr().to_string(), &[]).await;
+    assert_eq!(unknown.code, Some(2), "{unknown:?}");
+    assert!(
+        unknown.stderr.contains("\nhint: name it with `-r FILE`"),
+        "{unknown:?}"
+    );
     let unknown = ["explain", "--id", "0123456789abcdef", "--admin", &admin];
     let unknown = command::egress(unknown).await;
     assert_eq!(unknown.code, Some(3), "{unknown:?}");
     assert!(unknown.stderr.contains("\nhint: "), "{unknown:?}");
+}
+
+async fn until_recorded(audit: &str, id: &str) {
+    within("row", async {
+        while !command::egress(["audit", audit, "--id", id])
+            .await
+            .stdout
+            .contains("/v2")
+        {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
 }
 
 async fn rig() -> Rig {

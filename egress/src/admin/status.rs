@@ -1,5 +1,6 @@
 //! What a sidecar says of itself, as `GET /status` has it.
 
+use std::path::{self, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
@@ -54,7 +55,7 @@ pub fn status(state: &State) -> Value {
         "pid": std::process::id(),
         "uptime_seconds": now.duration_since(state.started).unwrap_or_default().as_secs(),
         "routes": policy.routes.iter().len(),
-        "routes_file": state.source.routes.display().to_string(),
+        "routes_file": routes_file(&state.source.routes).display().to_string(),
         "ca": state.issuer.root().fingerprint_sha256(),
         "ca_expires": rfc3339(state.issuer.root().not_after()),
         "memory_ceiling": state.limits.ceiling().total(),
@@ -83,6 +84,11 @@ pub fn status(state: &State) -> Value {
         "denials": denials,
         "confinement": confinement,
     })
+}
+
+/// Who asks stands in another directory.
+fn routes_file(named: &Path) -> PathBuf {
+    path::absolute(named).unwrap_or_else(|_| named.to_owned())
 }
 
 /// Whether each slot has a usable value.

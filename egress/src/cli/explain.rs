@@ -1,7 +1,7 @@
 //! `egress explain`: what the sidecar would do with a request, and why. Nothing is sent, and no slot is read.
 //!
 //! The decision is the data path's own ([`Routes::admits`], [`Routes::decide`]), on the URL's bytes as they are given.
-//! Exit: 0 the request is admitted, 1 it is denied, 2 usage or configuration.
+//! Exit: 0 the request is admitted, 1 it is denied, 2 usage or configuration, 3 nothing is known of the id.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -61,7 +61,7 @@ Examples:
   egress explain -r routes.yaml --json POST 'https://github.com/o/r.git/git-receive-pack'
   egress explain --id 5f1848058f32c78f --admin unix:/run/bottle/admin.sock
 
-Exit status: 0 the request is admitted, 1 it is denied, 2 usage or configuration.";
+Exit status: 0 the request is admitted, 1 it is denied, 2 usage or configuration, 3 nothing is known of the id.";
 
 /// Runs the command.
 ///
@@ -126,14 +126,14 @@ fn explain(
 /// The routes file, and the request that an agent was told this id of.
 fn recorded(id: RequestId, args: &Args) -> Result<(PathBuf, Target), Failure> {
     let hint = "a running sidecar keeps its latest 64 refusals, and an audit file (`--audit FILE`) keeps all";
-    let (request, of_sidecar) = match (&args.audit, &args.admin) {
-        (Some(file), _) => (recorded::named(id, Source::Audit(file))?, None),
-        (None, Some(admin)) => {
-            let (_, status) = status::ask(admin)?;
-            let routes = status.get("routes_file").and_then(Value::as_str);
-            let routes = routes.map(PathBuf::from);
-            (recorded::named(id, Source::Status(&status))?, routes)
-        }
+    // The sidecar is asked for what only it can tell.
+    let status = match (&args.admin, &args.audit, &args.routes) {
+        (Some(admin), None, _) | (Some(admin), _, None) => Some(status::ask(admin)?.1),
+        _ => None,
+    };
+    let request = match (&args.audit, &status) {
+        (Some(file), _) => recorded::named(id, Source::Audit(file))?,
+        (None, Some(status)) => recorded::named(id, Source::Status(status))?,
         (None, None) => {
             let error = anyhow!("it is not said where the request {id} is to be looked for");
             return Err(Failure::usage(error).hint("name `--admin ADDRESS` or `--audit FILE`"));
@@ -143,9 +143,14 @@ fn recorded(id: RequestId, args: &Args) -> Result<(PathBuf, Target), Failure> {
         let error = anyhow!("no request {id} is recorded there");
         return Err(Failure::runtime(error).hint(hint));
     };
-    let Some(routes) = args.routes.clone().or(of_sidecar) else {
-        let error = anyhow!("no routes file is named");
-        return Err(Failure::usage(error).hint("name it with `-r FILE`"));
+    let routes = match (&args.routes, status.as_ref().and_then(routes_file)) {
+        (Some(routes), _) => routes.clone(),
+        (None, Some(routes)) => routes,
+        (None, None) => {
+            let error = anyhow!("no routes file is named");
+            let hint = "name it with `-r FILE`, or the sidecar with `--admin ADDRESS`";
+            return Err(Failure::usage(error).hint(hint));
+        }
     };
     let target = match request.asked() {
         Ok(Asked::Request(target)) => Ok(target),
@@ -160,6 +165,12 @@ fn recorded(id: RequestId, args: &Args) -> Result<(PathBuf, Target), Failure> {
         Failure::runtime(error).hint("its row has a `detail`: `egress audit FILE --id ID --json`")
     })?;
     Ok((routes, target))
+}
+
+/// The routes file that a sidecar names. From a relative name, as older ones give it, a file of this directory would answer.
+fn routes_file(status: &Value) -> Option<PathBuf> {
+    let routes = status.get("routes_file").and_then(Value::as_str);
+    routes.map(PathBuf::from).filter(|file| file.is_absolute())
 }
 
 /// The request's target from the command line.

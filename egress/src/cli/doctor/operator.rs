@@ -86,7 +86,8 @@ impl Operator {
         let Some(file) = file.map(PathBuf::from) else {
             return;
         };
-        if std::fs::File::open(&file).is_ok() {
+        // A relative name, as older sidecars give it, may be that of another file here.
+        if file.is_absolute() && std::fs::File::open(&file).is_ok() {
             self.read(&file);
         } else {
             let text = format!(
