@@ -3,8 +3,11 @@
 use std::path::Path;
 
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt as _;
 
+use crate::harness::agent::read_head;
 use crate::harness::command::{self, Done};
+use crate::harness::scripted::Scripted;
 
 #[tokio::test]
 async fn a_file_that_cannot_be_used_is_named_with_a_hint() {
@@ -43,6 +46,42 @@ async fn a_file_that_cannot_be_used_is_named_with_a_hint() {
         let said = serve(&dir, &arguments).await;
         refused(&said, 2, problem, hint);
         assert!(said.stderr.contains(arguments[1]), "{said:?}");
+    }
+}
+
+/// What an operator names by mistake, or what is older than the command.
+#[tokio::test]
+async fn what_is_no_sidecar_of_this_version_is_told_with_a_hint_by_all_that_ask_one() {
+    let html = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>";
+    let unknown = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
+    let foreign = "is no sidecar's admin socket";
+    for (answer, command, problem, hint) in [
+        (html, "status", foreign, "name what the sidecar was given"),
+        (html, "suggest", foreign, "name what the sidecar was given"),
+        (html, "ui", foreign, "name what the sidecar was given"),
+        (
+            unknown,
+            "status",
+            foreign,
+            "name what the sidecar was given",
+        ),
+        (
+            unknown,
+            "reload",
+            foreign,
+            "name what the sidecar was given",
+        ),
+        (unknown, "ui", "knows of no page", "older than this command"),
+    ] {
+        let other = Scripted::start(None, move |_, mut wire| async move {
+            read_head(&mut wire).await;
+            _ = wire.write_all(answer.as_bytes()).await;
+            read_head(&mut wire).await;
+        })
+        .await;
+        let said = command::egress([command, "--admin", &other.addr().to_string()]).await;
+        refused(&said, 3, problem, hint);
+        assert_eq!(said.stdout, "", "{command}");
     }
 }
 

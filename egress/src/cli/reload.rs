@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use http::{Method, StatusCode};
 
-use super::{Failure, print};
+use super::{Failure, print, status};
 use crate::admin::{AdminAddress, client};
 
 /// Arguments of `egress reload`.
@@ -38,6 +38,11 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
             eprintln!("{body}\n\nThe routes before stay in force.");
             Ok(ExitCode::FAILURE)
         }
-        other => Err(Failure::runtime(anyhow!("{} answered {other}", args.admin))),
+        StatusCode::INTERNAL_SERVER_ERROR => {
+            let error = anyhow!("the reload broke off: {}", body.trim_end());
+            Err(Failure::runtime(error)
+                .hint("the routes before stay in force; look at the sidecar's log"))
+        }
+        _ => Err(status::foreign(&args.admin)),
     }
 }

@@ -2,12 +2,11 @@
 
 use std::process::ExitCode;
 
-use anyhow::anyhow;
 use http::Method;
 use serde_json::Value;
 
 use super::{Failure, print};
-use crate::admin::{self, AdminAddress, client};
+use crate::admin::{self, AdminAddress, client, watch};
 
 /// Arguments of `egress status`.
 #[derive(Debug, clap::Args)]
@@ -54,10 +53,14 @@ pub(super) fn ask(address: &AdminAddress) -> Result<(String, Value), Failure> {
         .filter(|status: &Value| status.get("version").is_some());
     match status {
         Some(status) => Ok((body, status)),
-        None => Err(Failure::runtime(anyhow!(
-            "what listens on {address} is no sidecar's admin socket"
-        ))),
+        None => Err(foreign(address)),
     }
+}
+
+/// Something listens there, and is no sidecar.
+pub(super) fn foreign(address: &AdminAddress) -> Failure {
+    let error = watch::Error::Foreign(address.clone());
+    error.into()
 }
 
 fn text(status: &Value) -> String {

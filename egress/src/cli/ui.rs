@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use http::{Method, StatusCode};
 
-use super::{Failure, print};
+use super::{Failure, print, status};
 use crate::admin::ticket::Desk;
 use crate::admin::{AdminAddress, client};
 
@@ -34,7 +34,8 @@ Exit status: 0 there is an address, 1 the sidecar has no page, 2 usage, 3 runtim
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let (status, body) = client::ask(&args.admin, Method::POST, "/ui-url")?;
     match status {
-        StatusCode::OK => {
+        // It is opened in a browser: nothing but an address is printed.
+        StatusCode::OK if body.starts_with("http://") && body.trim_end().lines().count() == 1 => {
             print(&body)?;
             let minutes = Desk::LIFE.as_secs() / 60;
             eprintln!("It opens the page once, within {minutes} minutes.");
@@ -44,6 +45,16 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
             eprintln!("error: the sidecar has no page\nhint: start it with --ui 127.0.0.1:8090");
             Ok(ExitCode::FAILURE)
         }
-        other => Err(Failure::runtime(anyhow!("{} answered {other}", args.admin))),
+        StatusCode::INTERNAL_SERVER_ERROR => {
+            let error = anyhow!("the sidecar's system has no random numbers for an address");
+            Err(Failure::runtime(error).hint("look at its log, and try again"))
+        }
+        StatusCode::NOT_FOUND => {
+            let error = anyhow!("what listens on {} knows of no page", args.admin);
+            Err(Failure::runtime(error).hint(
+                "a sidecar older than this command does not: start it anew with this version and --ui 127.0.0.1:8090",
+            ))
+        }
+        _ => Err(status::foreign(&args.admin)),
     }
 }
