@@ -424,6 +424,14 @@ async fn a_healthy_host_has_nothing_to_mend_and_each_break_its_own_line_and_mend
     ] {
         let found = on_host(&network, dir.path(), routes, slot).await;
         found.assert_failed(name, text, hint);
+        // Of a file that cannot be read nothing is known, least of all that it injects nothing.
+        let slots = found.checks.get("slots").map(|line| &*line[0]);
+        assert_ne!(
+            slots.filter(|_| name == "routes"),
+            Some("ok"),
+            "{}",
+            found.printed
+        );
     }
 }
 

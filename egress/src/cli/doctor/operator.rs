@@ -41,7 +41,13 @@ impl Operator {
                 if args.admin.is_none() {
                     // While there is one thread, since it blots them out of the environment; so clients do not get them.
                     let environment = Environment::take(names.iter());
-                    this.slots = slots::of_environment(&names, &environment, SystemTime::now());
+                    this.slots = match this.rules {
+                        // What could not be read may name some.
+                        None if names.is_empty() => {
+                            vec![Finding::skip("slots", "the routes file has faults")]
+                        }
+                        _ => slots::of_environment(&names, &environment, SystemTime::now()),
+                    };
                 }
             }
             None => this.read_from_status(),
