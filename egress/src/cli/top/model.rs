@@ -365,7 +365,10 @@ impl Model {
 
     fn passes(&self, row: &Row<'_>) -> bool {
         let texts = [&row.host, &row.path, &row.method, &row.verdict, &row.code];
-        texts.iter().any(|text| contains(text, &self.filter))
+        // What an agent was told, whole: any few digits are in some number.
+        let is_named = row.id.as_ref();
+        let is_named = is_named.is_some_and(|id| id.eq_ignore_ascii_case(&self.filter));
+        is_named || texts.iter().any(|text| contains(text, &self.filter))
     }
 
     /// What the lines of the list are known by.

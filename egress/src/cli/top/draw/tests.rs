@@ -104,6 +104,18 @@ fn a_filter_that_is_typed() {
 }
 
 #[test]
+fn a_refusal_is_found_by_the_id_that_the_agent_was_told_whole() {
+    let mut model = watched();
+    for (typed, is_found) in [("492F1EDEC315107", false), ("1", true)] {
+        act(&mut model, [Action::Filter]);
+        act(&mut model, typed.chars().map(Action::Type));
+        act(&mut model, [Action::Accept]);
+        let nothing = text(&model, (80, 24)).contains("nothing contains the filter");
+        assert_ne!(nothing, is_found, "{typed}");
+    }
+}
+
+#[test]
 fn the_keys() {
     let mut model = watched();
     act(&mut model, [Action::Help]);
