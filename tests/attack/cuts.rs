@@ -158,6 +158,7 @@ async fn row_42_what_an_upstream_says_as_it_hangs_up_is_not_told() {
     let sidecar = Sidecar::with_routes(&pki, routes)
         .slot("EGRESS_TOKEN_0", TOKEN)
         .arg(format!("--audit={audit}"))
+        .arg("--log=trace")
         .start()
         .await;
     let agent = Agent::of(&sidecar);

@@ -39,10 +39,13 @@ impl FromStr for LogFilter {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut targets = Targets::new().with_default(LevelFilter::INFO);
+        let mut targets = Targets::new()
+            .with_default(LevelFilter::INFO)
+            .with_target(TELLTALE, LevelFilter::INFO);
         for directive in text.split(',') {
             targets = match (level(directive), directive.split_once('=')) {
                 (Some(level), _) => targets.with_default(level),
+                (None, Some((module, _))) if is_telltale(module) => return Err(KEPT_QUIET.into()),
                 (None, Some((module, of))) if is_module(module) => {
                     targets.with_target(module, level(of).ok_or(EXPECTED)?)
                 }
@@ -51,6 +54,15 @@ impl FromStr for LogFilter {
         }
         Ok(Self(targets))
     }
+}
+
+/// The library that prints frames as they came: an upstream can have written the credential into one.
+const TELLTALE: &str = "h2";
+const KEPT_QUIET: &str =
+    "h2 prints what upstreams send, which may be the credential, and tells no more than at info";
+
+fn is_telltale(module: &str) -> bool {
+    module.split("::").next() == Some(TELLTALE)
 }
 
 const EXPECTED: &str =
@@ -286,6 +298,25 @@ mod tests {
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn a_library_that_prints_what_upstreams_send_is_kept_quiet() {
+        for text in ["trace", "debug,egress=trace", "egress=debug,trace"] {
+            let LogFilter(targets) = text.parse().unwrap();
+            assert!(targets.would_enable("hyper::proto", &Level::DEBUG) || text.contains(','));
+            assert!(
+                !targets.would_enable("h2::codec::framed_read", &Level::DEBUG),
+                "{text}"
+            );
+        }
+        for text in ["h2=debug", "info,h2::codec=trace", "h2=off"] {
+            assert!(
+                text.parse::<LogFilter>()
+                    .unwrap_err()
+                    .contains("credential")
+            );
         }
     }
 
