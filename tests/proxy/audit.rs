@@ -292,6 +292,12 @@ async fn a_file_that_is_no_audit_file_or_is_written_already_keeps_the_sidecar_fr
     let missing = audit_command(&dir.path().join("none.db"), &[]).await;
     assert_eq!(missing.code, Some(3), "{missing:?}");
     assert!(missing.stderr.contains("No such file"), "{missing:?}");
+    let directory = audit_command(dir.path(), &[]).await;
+    let told = (
+        directory.code,
+        directory.stderr.contains("is no audit file"),
+    );
+    assert_eq!(told, (Some(3), true), "{directory:?}");
 }
 
 #[tokio::test]

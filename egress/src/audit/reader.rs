@@ -92,8 +92,12 @@ impl Reader {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         // SQLite says no more of a missing file than that it cannot be opened.
-        if let Err(source) = std::fs::File::open(path) {
-            return Err(not_to_be_had(path, source));
+        let found = std::fs::File::open(path).and_then(|file| file.metadata());
+        if !found
+            .map_err(|source| not_to_be_had(path, source))?
+            .is_file()
+        {
+            return Err(Error::Foreign(path.to_owned()));
         }
         let open = |name: &OsStr, flags| -> rusqlite::Result<Connection> {
             let connection = Connection::open_with_flags(name, flags)?;
