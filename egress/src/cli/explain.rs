@@ -61,7 +61,8 @@ Examples:
   egress explain -r routes.yaml --json POST 'https://github.com/o/r.git/git-receive-pack'
   egress explain --id 5f1848058f32c78f --admin unix:/run/bottle/admin.sock
 
-Exit status: 0 the request is admitted, 1 it is denied, 2 usage or configuration, 3 nothing is known of the id.";
+Exit status: 0 the request is admitted, 1 it is denied, 2 usage or configuration,
+3 nothing is known of the id.";
 
 /// Runs the command.
 ///
