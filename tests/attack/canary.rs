@@ -349,7 +349,7 @@ async fn row_42_no_secret_of_a_slot_is_anywhere_but_upstream() {
             use std::os::unix::process::ExitStatusExt;
             assert!(!status.core_dumped());
         }
-        assert!(log.contains("/v1/x") && log.contains("TRACE"), "{log}");
+        assert!(log.contains("/v1/x"), "{log}");
         hay.add("the log", log);
         hay.files(audit.path());
         let names = [
