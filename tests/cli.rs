@@ -3,6 +3,7 @@
 mod ca;
 mod cases;
 mod changes;
+mod check;
 mod doctor;
 mod env;
 mod hints;

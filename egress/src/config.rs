@@ -18,6 +18,7 @@ pub mod render;
 mod report;
 mod routes_file;
 mod rule;
+pub mod sarif;
 pub mod schema;
 mod source;
 mod values;

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use self::bottles::Bottles;
 use super::limits::LimitArgs;
-use crate::config::{self, Colour, Either, Faults};
+use crate::config::{self, Colour, Either, Faults, sarif};
 use crate::credential::Environment;
 use crate::proxy::limits::{Ceiling, Limits};
 use crate::route::{Rule, Tls};
@@ -43,6 +43,8 @@ enum Format {
     Text,
     /// For programs: one JSON object on stdout
     Json,
+    /// For forges: the faults as SARIF 2.1.0 on stdout
+    Sarif,
 }
 
 const EXAMPLES: &str = "\
@@ -52,6 +54,7 @@ Examples:
   egress check bottle.yaml                   # a manifest: each bottle, and what it renders to
   egress check --max-connections 512 routes.yaml  # and how much memory that may take
   egress check --format json routes.yaml     # {\"version\": 1, \"ok\": false, \"faults\": [...]}
+  egress check --format sarif routes.yaml    # for a forge, which shows it beside the lines
 
 Exit status: 0 nothing is wrong, 1 something is, 2 usage.";
 
@@ -134,6 +137,14 @@ impl Output {
             (Ok(summary), Format::Json) => {
                 writeln!(out, "{:#}", summary.to_json(&self.file))?;
                 Ok(ExitCode::SUCCESS)
+            }
+            (Ok(_), Format::Sarif) => {
+                writeln!(out, "{:#}", sarif::clean())?;
+                Ok(ExitCode::SUCCESS)
+            }
+            (Err(faults), Format::Sarif) => {
+                writeln!(out, "{:#}", faults.to_sarif())?;
+                Ok(ExitCode::from(1))
             }
             (Err(faults), Format::Text) => {
                 let (count, plural) = (faults.len(), if faults.len() == 1 { "" } else { "s" });
