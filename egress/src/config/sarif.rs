@@ -41,11 +41,14 @@ fn result(file: &str, fault: &Fault) -> Value {
         None => fault.problem.clone(),
     };
     let place = |line: Option<u32>, column: Option<u32>| {
-        let mut place = json!({ "artifactLocation": { "uri": uri(file) } });
-        if let Some(line) = line {
-            place["region"] = json!({ "startLine": line, "startColumn": column.unwrap_or(1) });
+        let file = json!({ "uri": uri(file) });
+        match line {
+            None => json!({ "artifactLocation": file }),
+            Some(line) => json!({
+                "artifactLocation": file,
+                "region": { "startLine": line, "startColumn": column.unwrap_or(1) },
+            }),
         }
-        place
     };
     let related: Vec<Value> = fault
         .related
