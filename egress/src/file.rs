@@ -4,6 +4,7 @@
 
 use std::fs::{File, FileType};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -33,6 +34,20 @@ pub fn directory_of(file: &Path) -> &Path {
         Some(directory) if !directory.as_os_str().is_empty() => directory,
         _ => Path::new("."),
     }
+}
+
+/// A path as it stands in a URI (RFC 3986, section 3.3). Also by itself, since without a colon nothing in it is a scheme.
+pub fn uri_path(path: &Path) -> String {
+    let mut uri = String::with_capacity(path.as_os_str().len());
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' | b'~' => {
+                uri.push(char::from(*byte));
+            }
+            other => uri.push_str(&format!("%{other:02X}")),
+        }
+    }
+    uri
 }
 
 /// The user's home, as it is: `HOME`, else what `/etc/passwd` says.
@@ -77,7 +92,13 @@ mod tests {
 
     use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-    use super::{home_of, open_regular};
+    use super::{home_of, open_regular, uri_path};
+
+    #[test]
+    fn a_path_is_a_reference_whatever_is_in_it() {
+        assert_eq!(uri_path(Path::new("a/routes.yaml")), "a/routes.yaml");
+        assert_eq!(uri_path(Path::new("b:c d%.yaml")), "b%3Ac%20d%25.yaml");
+    }
 
     #[test]
     fn what_is_no_file_is_refused_and_not_waited_for() {

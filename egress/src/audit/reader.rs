@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use super::database::{Error, failed, not_to_be_had};
 use super::id::RequestId;
 use super::row::{Last, Link, Row};
 use super::schema::{COLUMNS, recognise, start};
+use crate::file::uri_path;
 use crate::outcome::Verdict;
 
 /// An audit file that is read, whoever writes it meanwhile.
@@ -257,17 +257,7 @@ pub(super) fn beside(path: &Path) -> PathBuf {
 
 /// The file as one that nobody changes (SQLite, "Uniform Resource Identifiers").
 fn immutable(path: &Path) -> OsString {
-    let mut uri = OsString::from("file:");
-    for byte in path.as_os_str().as_bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => {
-                uri.push(OsStr::from_bytes(&[*byte]));
-            }
-            other => uri.push(format!("%{other:02x}")),
-        }
-    }
-    uri.push("?immutable=1");
-    uri
+    format!("file:{}?immutable=1", uri_path(path)).into()
 }
 
 /// How long a lock of the writer is waited for.

@@ -1,9 +1,12 @@
 //! Faults in SARIF 2.1.0 (OASIS, "Static Analysis Results Interchange Format"), in which forges show them beside the lines of
 //! a change.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use super::fault::{Fault, Faults};
+use crate::file::uri_path;
 
 /// The report of a file without faults.
 pub fn clean() -> Value {
@@ -41,7 +44,7 @@ fn result(file: &str, fault: &Fault) -> Value {
         None => fault.problem.clone(),
     };
     let place = |line: Option<u32>, column: Option<u32>| {
-        let file = json!({ "uri": uri(file) });
+        let file = json!({ "uri": uri_path(Path::new(file)) });
         match line {
             None => json!({ "artifactLocation": file }),
             Some(line) => json!({
@@ -67,29 +70,4 @@ fn result(file: &str, fault: &Fault) -> Value {
         "locations": [{ "physicalLocation": place(fault.line(), fault.column()) }],
         "relatedLocations": related,
     })
-}
-
-/// A path as a reference (RFC 3986, section 4.2). One without a colon in its first segment is no scheme.
-fn uri(path: &str) -> String {
-    let mut uri = String::with_capacity(path.len());
-    for byte in path.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' | b'~' => {
-                uri.push(char::from(byte));
-            }
-            other => uri.push_str(&format!("%{other:02X}")),
-        }
-    }
-    uri
-}
-
-#[cfg(test)]
-mod tests {
-    use super::uri;
-
-    #[test]
-    fn a_path_is_a_reference_whatever_is_in_it() {
-        assert_eq!(uri("a/routes.yaml"), "a/routes.yaml");
-        assert_eq!(uri("b:c d%.yaml"), "b%3Ac%20d%25.yaml");
-    }
 }
