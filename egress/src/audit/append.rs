@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, Statement, Transaction, TransactionBehavior, params};
 
 use super::entry::Entry;
 use super::kinds::{Kinds, Known};
-use super::row::{Last, Link, Row};
-use super::schema::{LAST, start};
+use super::row::{Last, Row};
+use super::schema::end;
 
 /// Adds a row for each entry after `before`. None where the file ends otherwise.
 pub(super) fn append(
@@ -29,23 +29,6 @@ pub(super) fn append(
     written.map(Some)
 }
 
-/// Where the chain of a file ends.
-fn end(transaction: &Transaction<'_>) -> rusqlite::Result<Last> {
-    let last = transaction
-        .prepare(LAST)?
-        .query_row([], |row| {
-            Ok(Last {
-                number: row.get(0)?,
-                link: Link(row.get(1)?),
-            })
-        })
-        .optional()?;
-    match last {
-        Some(last) => Ok(last),
-        None => Ok(start(transaction)?.1),
-    }
-}
-
 /// Rows of one stretch at the most. Who looks for one knows how far before it the stretch can begin.
 pub(super) const SPAN: i64 = 1024;
 
@@ -59,6 +42,9 @@ fn write(
     let mut rows = transaction
         .prepare("INSERT INTO rows VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)")?;
     let mut spans = transaction.prepare("INSERT INTO spans VALUES (?1, ?2, ?3)")?;
+    let mut new_kinds = transaction.prepare(
+        "INSERT INTO kinds VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+    )?;
     let mut last = before;
     for stretch in entries.chunks(SPAN as usize) {
         let span = last.number + 1;
@@ -68,7 +54,7 @@ fn write(
             let known = match kinds.of(entry) {
                 Some(known) => known,
                 None => {
-                    let known = new_kind(transaction, &entry.row(bottle))?;
+                    let known = new_kind(&mut new_kinds, &entry.row(bottle))?;
                     kinds.add(entry, known)
                 }
             };
@@ -100,10 +86,8 @@ fn write(
 }
 
 /// Writes what a row has alike with others of its kind.
-fn new_kind(transaction: &Transaction<'_>, row: &Row<'_>) -> rusqlite::Result<Known> {
-    let insert =
-        "INSERT INTO kinds VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
-    transaction.prepare(insert)?.execute(params![
+fn new_kind(insert: &mut Statement<'_>, row: &Row<'_>) -> rusqlite::Result<Known> {
+    let kind = insert.insert(params![
         row.client,
         row.bottle,
         row.method,
@@ -118,7 +102,7 @@ fn new_kind(transaction: &Transaction<'_>, row: &Row<'_>) -> rusqlite::Result<Kn
         row.upstream,
     ])?;
     Ok(Known {
-        kind: transaction.last_insert_rowid(),
+        kind,
         hash: row.kind_hash(),
         span: 0,
     })

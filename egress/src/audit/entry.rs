@@ -70,29 +70,30 @@ impl Entry {
 
     /// The row of the audit file, but for its number.
     pub fn row<'e>(&'e self, bottle: Option<&'e str>) -> Row<'e> {
+        let own = self.own(0, None);
         Row {
-            number: 0,
-            time: micros(self.time.duration_since(UNIX_EPOCH).unwrap_or_default()),
+            number: own.number,
+            time: own.time,
             client: self.client.to_string().into(),
             bottle: bottle.map(Into::into),
             method: self.method().into(),
             scheme: self.scheme.map(|scheme| scheme.as_str().into()),
             host: self.host.as_str().into(),
-            path: self.path.as_str().into(),
-            query: self.query.as_deref().map(Into::into),
+            path: own.path.into(),
+            query: own.query.map(Into::into),
             route: self.route.map(i64::from),
             verdict: self.verdict.as_str().into(),
             code: self.code.into(),
             slot: self.slot.as_ref().map(|slot| slot.as_str().into()),
             credential: self.credential.as_deref().map(Into::into),
             status: self.status.into(),
-            bytes_up: saturated(self.received),
-            bytes_down: saturated(self.sent),
-            head_us: self.head_after.map(micros),
-            total_us: micros(self.total),
+            bytes_up: own.bytes_up,
+            bytes_down: own.bytes_down,
+            head_us: own.head_us,
+            total_us: own.total_us,
             upstream: self.upstream.map(|address| address.to_string().into()),
             id: self.id.map(|id| id.to_string().into()),
-            detail: self.detail.as_deref().map(Into::into),
+            detail: own.detail.map(Into::into),
         }
     }
 

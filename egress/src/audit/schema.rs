@@ -91,15 +91,7 @@ pub(super) fn prepare(connection: &Connection) -> rusqlite::Result<()> {
 pub(super) fn ending(
     connection: &Connection,
 ) -> rusqlite::Result<(Salt, Last, Option<SystemTime>)> {
-    let (salt, before) = start(connection)?;
-    let last = connection
-        .query_row(LAST, [], |row| {
-            Ok(Last {
-                number: row.get(0)?,
-                link: Link(row.get(1)?),
-            })
-        })
-        .optional()?;
+    let (salt, _) = start(connection)?;
     let first: Option<i64> = connection
         .query_row("SELECT time FROM rows ORDER BY number LIMIT 1", [], |row| {
             row.get(0)
@@ -107,10 +99,25 @@ pub(super) fn ending(
         .optional()?;
     let first = first.and_then(|time| u64::try_from(time).ok());
     let first = first.map(|time| UNIX_EPOCH + Duration::from_micros(time));
-    Ok((salt, last.unwrap_or(before), first))
+    Ok((salt, end(connection)?, first))
 }
 
-pub(super) const LAST: &str = "SELECT number, link FROM rows ORDER BY number DESC LIMIT 1";
+/// Where the chain of the file ends.
+pub(super) fn end(connection: &Connection) -> rusqlite::Result<Last> {
+    let last = "SELECT number, link FROM rows ORDER BY number DESC LIMIT 1";
+    let last = connection
+        .query_row(last, [], |row| {
+            Ok(Last {
+                number: row.get(0)?,
+                link: Link(row.get(1)?),
+            })
+        })
+        .optional()?;
+    match last {
+        Some(last) => Ok(last),
+        None => Ok(start(connection)?.1),
+    }
+}
 
 /// The salt, and where the chain was before the file's first row.
 pub(super) fn start(connection: &Connection) -> rusqlite::Result<(Salt, Last)> {
