@@ -186,15 +186,12 @@ fn watch<B>(
         let text = "GET /events, /events?kept or /events?after=POSITION\n";
         return plain(StatusCode::BAD_REQUEST, TEXT, text.into()).map(Body::Left);
     };
-    let Ok(place) = places.clone().try_acquire_owned() else {
+    let Some(response) = events::answer(state, begin, places) else {
         let text = "as many watch as may\n";
         return plain(StatusCode::SERVICE_UNAVAILABLE, TEXT, text.into()).map(Body::Left);
     };
     is_watched.store(true, Ordering::Relaxed);
-    let mut response = Response::new(Body::Right(events::stream(state.clone(), begin, place)));
-    let kind = HeaderValue::from_static(events::MEDIA_TYPE);
-    response.headers_mut().insert(CONTENT_TYPE, kind);
-    response
+    response.map(Body::Right)
 }
 
 const CONNECTION_LIFE: Duration = Duration::from_secs(60);

@@ -178,11 +178,10 @@ fn watch(page: &Page, query: Option<&str>, headers: &HeaderMap) -> Response<Body
             None => return plain(StatusCode::BAD_REQUEST, "not a place in the stream\n"),
         },
     };
-    let Ok(place) = page.watchers.clone().try_acquire_owned() else {
-        return plain(StatusCode::SERVICE_UNAVAILABLE, "as many watch as may\n");
-    };
-    let stream = events::stream(page.state.clone(), begin, place);
-    typed(StatusCode::OK, events::MEDIA_TYPE, Either::Right(stream))
+    match events::answer(&page.state, begin, &page.watchers) {
+        Some(response) => response.map(Either::Right),
+        None => plain(StatusCode::SERVICE_UNAVAILABLE, "as many watch as may\n"),
+    }
 }
 
 /// Puts in force what was shown, and nothing else.
@@ -224,11 +223,7 @@ fn json(status: StatusCode, value: &Value) -> Response<Body> {
 }
 
 fn full(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Body> {
-    typed(status, kind, Either::Left(Full::new(body.into())))
-}
-
-fn typed(status: StatusCode, kind: &'static str, body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
+    let mut response = Response::new(Either::Left(Full::new(body.into())));
     *response.status_mut() = status;
     let kind = HeaderValue::from_static(kind);
     response.headers_mut().insert(CONTENT_TYPE, kind);

@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
+use http::Response;
+use http::header::{CONTENT_TYPE, HeaderValue};
 use http_body_util::channel::{Channel, Sender};
 use serde_json::{Value, json};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::audit::entry::Entry;
 use crate::audit::object::object;
@@ -88,8 +90,21 @@ impl Begin {
     }
 }
 
+/// An answer with events, where there is a place for one more who reads.
+pub fn answer(
+    state: &Arc<State>,
+    begin: Begin,
+    places: &Arc<Semaphore>,
+) -> Option<Response<Channel<Bytes>>> {
+    let place = places.clone().try_acquire_owned().ok()?;
+    let mut response = Response::new(stream(state.clone(), begin, place));
+    let kind = HeaderValue::from_static(MEDIA_TYPE);
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    Some(response)
+}
+
 /// A stream of events. It ends when nobody reads it any more, or when the sidecar does. `place` is that of the one who reads.
-pub fn stream(state: Arc<State>, begin: Begin, place: OwnedSemaphorePermit) -> Channel<Bytes> {
+fn stream(state: Arc<State>, begin: Begin, place: OwnedSemaphorePermit) -> Channel<Bytes> {
     let (sender, body) = Channel::new(PIECES);
     tokio::spawn(async move {
         let _place = place;

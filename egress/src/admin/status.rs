@@ -26,22 +26,6 @@ pub fn status(state: &State) -> Value {
     }).collect();
     let counters = &state.audit.counters;
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    let denials: Vec<Value> = state
-        .audit
-        .denials()
-        .into_iter()
-        .map(|denied| {
-            json!({
-                "time": rfc3339(denied.time + denied.total),
-                "method": denied.method(),
-                "scheme": denied.scheme.map(Scheme::as_str),
-                "host": denied.host,
-                "path": denied.path,
-                "code": denied.code,
-                "id": denied.id.map(|id| id.to_string()),
-            })
-        })
-        .collect();
     let confinement: Vec<Value> = state
         .confinement
         .iter()
@@ -81,9 +65,25 @@ pub fn status(state: &State) -> Value {
             "lost": journal.lost(),
             "failing": journal.is_failing(),
         })),
-        "denials": denials,
+        "denials": denials(state),
         "confinement": confinement,
     })
+}
+
+/// The latest refusals, newest last.
+pub fn denials(state: &State) -> Vec<Value> {
+    let denials = state.audit.denials().into_iter().map(|denied| {
+        json!({
+            "time": rfc3339(denied.time + denied.total),
+            "method": denied.method(),
+            "scheme": denied.scheme.map(Scheme::as_str),
+            "host": denied.host,
+            "path": denied.path,
+            "code": denied.code,
+            "id": denied.id.map(|id| id.to_string()),
+        })
+    });
+    denials.collect()
 }
 
 /// Who asks stands in another directory.

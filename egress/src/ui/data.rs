@@ -11,7 +11,7 @@ use tokio::task::spawn_blocking;
 
 use crate::admin::{events, status};
 use crate::advice::difference;
-use crate::advice::recorded::{Collection, Recorded, denials, record};
+use crate::advice::recorded::{Collection, Recorded, record, refused};
 use crate::advice::suggestion::{Suggestion, in_words};
 use crate::audit::feed::Feed;
 use crate::audit::object::rfc3339;
@@ -66,8 +66,8 @@ pub(super) async fn refusals(state: &Arc<State>) -> Result<Value, String> {
 /// What no route admitted of late: refused, or let through by an observation.
 fn unadmitted(state: &State) -> Result<Vec<Recorded>, String> {
     let mut all = Collection::default();
-    for refused in denials(&status::status(state))? {
-        all.add(refused);
+    for denial in status::denials(state) {
+        all.add(record(&refused(&denial))?);
     }
     // Refusals are kept apart, and what was observed is among all else.
     for entry in state.audit.feed.from(0, Feed::KEPT).entries {

@@ -47,13 +47,7 @@ fn requests(model: &Model, page: &mut Page<'_>) {
         ])
     });
     let lines: Vec<_> = window(model, page, lines);
-    table(
-        model,
-        page,
-        &head,
-        lines,
-        nothing(model, "no request has ended yet"),
-    );
+    table(model, page, &head, lines, "no request has ended yet");
 }
 
 fn hosts(model: &Model, page: &mut Page<'_>) {
@@ -90,13 +84,7 @@ fn hosts(model: &Model, page: &mut Page<'_>) {
         ])
     });
     let lines: Vec<_> = window(model, page, lines);
-    table(
-        model,
-        page,
-        &head,
-        lines,
-        nothing(model, "no host was asked for yet"),
-    );
+    table(model, page, &head, lines, "no host was asked for yet");
 }
 
 fn refusals(model: &Model, page: &mut Page<'_>) {
@@ -116,13 +104,7 @@ fn refusals(model: &Model, page: &mut Page<'_>) {
         ])
     });
     let lines: Vec<_> = window(model, page, lines);
-    table(
-        model,
-        page,
-        &head,
-        lines,
-        nothing(model, "nothing was refused yet"),
-    );
+    table(model, page, &head, lines, "nothing was refused yet");
 }
 
 fn sidecar(model: &Model, page: &mut Page<'_>) {
@@ -220,10 +202,10 @@ fn offset(place: usize, room: usize) -> usize {
     place.saturating_sub(room / 2)
 }
 
-fn table(model: &Model, page: &mut Page<'_>, head: &str, lines: Vec<Line<'_>>, empty: String) {
+fn table(model: &Model, page: &mut Page<'_>, head: &str, lines: Vec<Line<'_>>, empty: &str) {
     if lines.is_empty() {
         page.put(FIRST - 1, Span::styled(head.to_owned(), BOLD).into());
-        page.put(FIRST, format!("  {empty}").into());
+        page.put(FIRST, format!("  {}", nothing(model, empty)).into());
         return;
     }
     let place = model.place();
