@@ -91,12 +91,12 @@ proptest! {
         description in hostile(), name in hostile(), value in hostile(), user in hostile(), regex in hostile(),
         bottle in hostile(), file in hostile(), role in hostile(),
     ) {
-        // What these may not hold is another test's matter.
+        // What these may not hold is another test's matter, and so is which parameter is refused as a credential.
         let clean = |text: &str| text.replace(|c: char| c.is_control() || c == ':', "");
         let (user, bottle, name) = (clean(&user), format!("b{}", clean(&bottle)), format!("n{name}"));
         let regex = format!("/{}", regex_syntax::escape(&regex));
         let text = format!(
-            "bottles: {{? {}: {{egress: {{routes: [{{host: a.test, description: {}, query: {{? {}: {}}}, role: [{}],
+            "bottles: {{? {}: {{egress: {{routes: [{{host: a.test, description: {}, query: {{? {}: {}}}, query_credentials: allow, role: [{}],
               path_allowlist: [{{regex: {}}}], auth_user: {}, auth: {{scheme: Basic, token_ref: REF}}}}]}}}}}}",
             escaped(&bottle), escaped(&description), escaped(&name), escaped(&value), escaped(&format!("r{role}")),
             escaped(&regex), escaped(&user)
@@ -109,12 +109,12 @@ proptest! {
         let read: Value = serde_yaml::from_str(&rendered.routes)
             .map_err(|error| proptest::test_runner::TestCaseError::fail(format!("{error}\n{}", rendered.routes)))?;
         prop_assert_eq!(read, json!({"routes": [{
-            "host": "a.test", "description": description, "query": {name: value}, "path_allowlist": [{"regex": regex}],
+            "host": "a.test", "description": description, "query": {name: value}, "query_credentials": "allow", "path_allowlist": [{"regex": regex}],
             "auth_scheme": "Basic", "auth_user": user, "token_env": "EGRESS_TOKEN_0",
         }]}));
         prop_assert!(!rendered.routes.contains("REF\n"));
         // One line for each key, and the head.
-        prop_assert_eq!(rendered.routes.lines().count(), 9);
+        prop_assert_eq!(rendered.routes.lines().count(), 10);
     }
 
     #[test]
