@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::Method;
 
+use crate::addr::classify;
 use crate::advice::decision::Decision;
 use crate::advice::recorded::{Asked, Request};
 use crate::outcome::Verdict;
@@ -55,6 +56,9 @@ pub(crate) struct Terms {
 pub(crate) const CUT: &str = "path_cut";
 /// The code of an address over https, for which no route can be.
 pub(crate) const ADDRESS: &str = "address_over_https";
+/// The code of an address that is not public, where no route names its network: the guard would refuse it beside any route,
+/// and an agent chooses which one it asks for.
+pub(crate) const NOT_PUBLIC: &str = "address_not_allowed";
 /// As much of a path as a record holds.
 const LONGEST_PATH: usize = 512;
 
@@ -99,12 +103,11 @@ impl Refusal {
         };
         let ask = Ask::of(target)?;
         let near = routes.zip(denial);
-        Ok(
-            match near.and_then(|(routes, denial)| extended(routes, denial.route.as_ref(), &ask)) {
-                Some(route) => Self::Extension(route, ask),
-                None => Self::Route(ask),
-            },
-        )
+        match near.and_then(|(routes, denial)| extended(routes, denial.route.as_ref(), &ask)) {
+            Some(route) => Ok(Self::Extension(route, ask)),
+            None if is_private(&ask.origin) => Err(NOT_PUBLIC),
+            None => Ok(Self::Route(ask)),
+        }
     }
 }
 
@@ -160,6 +163,10 @@ fn extended(routes: &Routes, nearest: Option<&Arc<Route>>, ask: &Ask) -> Option<
         .filter(gives)
         .or_else(|| routes.iter().find(gives))
         .cloned()
+}
+
+fn is_private(origin: &Origin) -> bool {
+    matches!(origin.host, Host::Address(address) if !classify(address).is_public())
 }
 
 /// TLS clients send no server name for an address, so no route over https can be for one.

@@ -136,6 +136,33 @@ fn what_no_route_can_do_is_told_and_not_suggested() {
 }
 
 #[test]
+fn an_address_that_the_guard_refuses_gets_no_route() {
+    let asked = |host: &str| {
+        let mut recorded = refused("GET", host, "/", "host_not_allowed");
+        recorded.request.scheme = Scheme::Http;
+        recorded
+    };
+    for host in [
+        "127.0.0.1:3128",
+        "169.254.169.254:80",
+        "[::1]:80",
+        "[::ffff:10.0.0.1]:80",
+    ] {
+        let suggestion = Suggestion::of(&[asked(host)], None, None);
+        assert!(suggestion.is_empty(), "{suggestion:?}");
+        let text = suggestion.to_text();
+        assert!(text.contains("address_not_allowed"), "{text}");
+    }
+    let public = asked("1.1.1.1:80");
+    assert!(Suggestion::of(&[public], None, None).has_routes());
+    let policy = routes(
+        "routes: [{host: 10.0.0.1, scheme: http, port: 80, path_allowlist: [/a], ssrf_ip_allowlist: [10.0.0.0/8]}]",
+    );
+    let text = Suggestion::of(&[asked("10.0.0.1:80")], Some(&policy), None).to_text();
+    assert!(text.contains("could be extended"), "{text}");
+}
+
+#[test]
 fn a_route_with_a_credential_is_extended_and_gets_no_second_one_beside_it() {
     let policy = routes(
         "routes:\n  - {host: a.test, path_allowlist: [/v1/], methods: [GET], auth_scheme: Bearer, token_env: ONE}\n  - host: b.test\n    path_allowlist: [/v1/]\n",

@@ -3,7 +3,7 @@
 use http::Method;
 
 use super::group::exact;
-use super::refusal::{ADDRESS, Ask, CUT, Terms};
+use super::refusal::{ADDRESS, Ask, CUT, NOT_PUBLIC, Terms};
 use crate::advice::recorded::Seen;
 use crate::config::render;
 use crate::route::path::{EncodedSlash, PathPattern};
@@ -86,8 +86,8 @@ pub(crate) fn advice(code: &str) -> &'static str {
         "query_credential" | "query_ambiguous" => {
             "the agent has to leave the credential out; where it is none, set `query_credentials: allow`"
         }
-        "address_not_allowed" => {
-            "the host resolves into a network that is not public; if it is meant, name it in `ssrf_ip_allowlist`"
+        NOT_PUBLIC => {
+            "the host is in a network that is not public; if it is meant, write a route with `ssrf_ip_allowlist`"
         }
         "method_not_allowed" => {
             "no route admits TRACE, CONNECT or a method that is not in upper case"
