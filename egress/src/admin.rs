@@ -20,7 +20,7 @@ use std::pin::pin;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -203,25 +203,22 @@ async fn answer<B>(
 ) -> Response<Full<Bytes>> {
     let (status, kind, body) = match (request.method(), request.uri().path()) {
         (&Method::GET, "/status") => (StatusCode::OK, JSON, status::status(state).to_string()),
-        (&Method::GET, "/healthz") => match status::is_healthy(state) {
+        (&Method::GET, "/healthz") => match status::hindrances(state).is_empty() {
             true => (StatusCode::OK, TEXT, "ok\n".into()),
             false => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 TEXT,
-                "a slot has no usable value\n".into(),
+                "not every request can be served: /readyz says why\n".into(),
             ),
         },
         (&Method::GET, "/readyz") => {
-            let mut unusable = state.policy.load().unusable(SystemTime::now());
-            if state.audit.refuses() {
-                unusable.push("the audit file cannot be written".into());
-            }
-            match unusable.is_empty() {
+            let hindrances = status::hindrances(state);
+            match hindrances.is_empty() {
                 true => (StatusCode::OK, TEXT, "ready\n".into()),
                 false => (
                     StatusCode::SERVICE_UNAVAILABLE,
                     TEXT,
-                    unusable.join("\n") + "\n",
+                    hindrances.join("\n") + "\n",
                 ),
             }
         }

@@ -195,6 +195,9 @@ async fn while_the_file_cannot_be_written_requests_are_refused_where_that_is_dem
         rig.sidecar.logged("the audit file cannot be written").await;
         let (ready, _) = ask(&rig.sidecar, "/readyz").await;
         assert_eq!(ready.starts_with("HTTP/1.1 200"), !demanded, "{ready}");
+        let (_, status) = ask(&rig.sidecar, "/status").await;
+        let status: Value = serde_json::from_str(&status).expect("an object");
+        assert_eq!(status["healthy"], !demanded, "{status}");
         let meanwhile = send_http1(&mut kept, get("/meanwhile")).await;
         match demanded {
             true => meanwhile.assert_refused(503, "audit_unavailable"),

@@ -34,7 +34,7 @@ pub fn status(state: &State) -> Value {
     json!({
         "version": 1,
         "egress": env!("CARGO_PKG_VERSION"),
-        "healthy": is_healthy(state),
+        "healthy": hindrances(state).is_empty(),
         "observe_seconds_left": state.observing().map(|left| left.as_secs()),
         "pid": std::process::id(),
         "uptime_seconds": now.duration_since(state.started).unwrap_or_default().as_secs(),
@@ -91,8 +91,11 @@ fn routes_file(named: &Path) -> PathBuf {
     path::absolute(named).unwrap_or_else(|_| named.to_owned())
 }
 
-/// Whether each slot has a usable value.
-pub fn is_healthy(state: &State) -> bool {
-    let policy = state.policy.load();
-    policy.unusable(SystemTime::now()).is_empty()
+/// What keeps requests from being served that the routes admit, in words that name no value; nothing where all is well.
+pub fn hindrances(state: &State) -> Vec<String> {
+    let mut hindrances = state.policy.load().unusable(SystemTime::now());
+    if state.audit.refuses() {
+        hindrances.push("the audit file cannot be written".into());
+    }
+    hindrances
 }
