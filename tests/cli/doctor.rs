@@ -13,6 +13,7 @@ use tokio::process::Command;
 
 use crate::harness::chatgpt::{self, access_token, unix_now};
 use crate::harness::clients::{self, Home, system};
+use crate::harness::command;
 use crate::harness::network::Network;
 use crate::harness::pki::Pki;
 use crate::harness::refusing;
@@ -439,14 +440,15 @@ async fn a_healthy_host_has_nothing_to_mend_and_each_break_its_own_line_and_mend
 async fn a_running_sidecar_tells_its_slots_its_routes_and_its_confinement() {
     let rig = Rig::new(ROUTES).await;
     let admin = format!("unix:{}", rig.sidecar.admin_socket().display());
-    let doctor = |address: &str| {
+    let of = |arguments: &[&str]| {
         let mut doctor = Command::new(EGRESS);
-        doctor.args(["doctor", "--admin", address]).env_clear();
+        doctor.arg("doctor").args(arguments).env_clear();
         doctor
             .stdout(std::process::Stdio::piped())
             .stderr(std::process::Stdio::piped());
         doctor
     };
+    let doctor = |address: &str| of(&["--admin", address]);
     let found = Found::by(&mut doctor(&admin)).await;
     // What the kernel of the machine has is not this test's business.
     found.assert_healthy(&["sidecar.confinement"]);
@@ -457,6 +459,11 @@ async fn a_running_sidecar_tells_its_slots_its_routes_and_its_confinement() {
         "slot.EGRESS_TOKEN_0",
         "hosts",
     ]);
+    let named = Found::by(of(&[]).env("EGRESS_ADMIN", &admin)).await;
+    named.assert_well(&["sidecar.admin", "slot.EGRESS_TOKEN_0"]);
+    let wrong = command::finish(of(&[]).env("EGRESS_ADMIN", "nowhere")).await;
+    assert_eq!(wrong.code, Some(2), "{wrong:?}");
+    assert!(wrong.stderr.contains("EGRESS_ADMIN"), "{wrong:?}");
 
     rig.sidecar.write_routes("routes: [{hots: api.test}]\n");
     rig.sidecar.sighup();
@@ -470,7 +477,7 @@ async fn a_running_sidecar_tells_its_slots_its_routes_and_its_confinement() {
 
 #[tokio::test]
 async fn with_nothing_to_examine_it_says_what_it_needs() {
-    let done = crate::harness::command::egress(["doctor"]).await;
+    let done = command::egress(["doctor"]).await;
     assert_eq!((done.code, &*done.stdout), (Some(2), ""), "{done:?}");
     for part in ["error: there is nothing to examine", "hint: ", "--admin"] {
         assert!(done.stderr.contains(part), "{done:?}");

@@ -1,8 +1,11 @@
 //! `egress suggest`: the routes that would have spared recorded refusals.
 
+use tokio::process::Command;
+
 use super::Bottle;
 use crate::harness::command;
 use crate::harness::rig::Rig;
+use crate::harness::sidecar::EGRESS;
 
 const AUDIT: &str = r#"{"time":"2026-11-29T10:00:00Z","method":"GET","host":"a.test:443","scheme":"https","path":"/v1/x","verdict":"denied","code":"path_not_allowed","route":null,"slot":null,"status":403}
 {"time":"2026-11-29T11:00:00Z","method":"GET","host":"a.test:443","scheme":"https","path":"/v1/x","verdict":"denied","code":"path_not_allowed"}
@@ -89,4 +92,8 @@ async fn what_a_running_sidecar_refused_is_suggested() {
     let routes = routes.to_str().expect("a name");
     let said = command::egress(["suggest", "-r", routes, "--admin", &admin]).await;
     assert!(said.stdout.contains("could be extended"), "{said:?}");
+
+    let mut suggest = Command::new(EGRESS);
+    let said = command::finish(suggest.arg("suggest").env("EGRESS_ADMIN", &admin)).await;
+    assert!(said.stdout.contains(route), "{said:?}");
 }

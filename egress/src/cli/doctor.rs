@@ -44,6 +44,7 @@ pub struct Args {
     #[arg(short, long, value_name = "FILE")]
     routes: Option<PathBuf>,
     /// On the host: a running sidecar's admin socket, unix:PATH or IP:PORT, which tells its slots and its routes file
+    /// [default: EGRESS_ADMIN, where no proxy variable is set]
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<AdminAddress>,
     /// In the sandbox: try to connect to this address outside, for a second; it must fail
@@ -83,14 +84,24 @@ fn name(text: &str) -> Result<String, String> {
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let variables = Variables::of_process();
     let way = Way::of(&variables);
-    let is_host = args.routes.is_some() || args.admin.is_some();
+    let admin = match (&args.admin, variables.get("EGRESS_ADMIN")) {
+        // In a sandbox the variable is a finding.
+        (None, Some(named)) if way.is_none() && args.probe_direct.is_none() => {
+            let named = named.parse::<AdminAddress>();
+            Some(named.map_err(|error| {
+                Failure::usage(anyhow!(error).context("the variable EGRESS_ADMIN is of no use"))
+            })?)
+        }
+        (named, _) => named.clone(),
+    };
+    let is_host = args.routes.is_some() || admin.is_some();
     if way.is_none() && !is_host {
         let error = anyhow!("there is nothing to examine: no proxy variable is set here");
         return Err(Failure::usage(error).hint(
             "in the sandbox, set what `egress env` prints; on the host, name --routes or --admin",
         ));
     }
-    let operator = Operator::of(args);
+    let operator = Operator::of(args.routes.as_deref(), admin.as_ref());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

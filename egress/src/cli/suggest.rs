@@ -17,17 +17,17 @@ use crate::route::Routes;
 
 /// Print the smallest routes that would have admitted what was refused, or let through by an observation
 #[derive(Debug, clap::Args)]
-#[command(after_help = EXAMPLES, group(clap::ArgGroup::new("source").required(true)))]
+#[command(after_help = EXAMPLES)]
 pub struct Args {
     /// The routes file in force: what it admits by now is left out, and a route of it that injects a credential is named,
     /// to be extended, in place of a second route beside it
     #[arg(short, long, value_name = "FILE")]
     routes: Option<PathBuf>,
     /// Recorded requests: an audit file, or one JSON object a line; `-` is stdin
-    #[arg(long, value_name = "FILE", group = "source")]
+    #[arg(long, value_name = "FILE", required_unless_present = "admin")]
     audit: Option<PathBuf>,
-    /// A running sidecar's admin socket, for its latest refusals: unix:PATH or IP:PORT
-    #[arg(long, value_name = "ADDRESS", group = "source")]
+    /// A running sidecar's admin socket, for its latest refusals: unix:PATH or IP:PORT. With `--audit` it is not asked
+    #[arg(long, value_name = "ADDRESS", env = "EGRESS_ADMIN")]
     admin: Option<AdminAddress>,
     /// Suggest the longest common prefix of N paths or more of one host, in place of each path by itself; without a number 4
     #[arg(

@@ -8,7 +8,7 @@ use http::Method;
 use serde_json::Value;
 
 use super::report::Finding;
-use super::{Args, hosts, sidecar, slots};
+use super::{hosts, sidecar, slots};
 use crate::admin::{AdminAddress, client};
 use crate::config;
 use crate::credential::{Environment, SlotName};
@@ -25,20 +25,20 @@ pub(super) struct Operator {
 
 impl Operator {
     /// Asks the sidecar and reads the file, as far as they are named. Blocking.
-    pub(super) fn of(args: &Args) -> Self {
+    pub(super) fn of(routes: Option<&Path>, admin: Option<&AdminAddress>) -> Self {
         let mut this = Self {
             findings: Vec::new(),
             status: None,
             rules: None,
             slots: Vec::new(),
         };
-        if let Some(address) = &args.admin {
+        if let Some(address) = admin {
             this.ask(address);
         }
-        match &args.routes {
+        match routes {
             Some(path) => {
                 let names = this.read(path);
-                if args.admin.is_none() {
+                if admin.is_none() {
                     // While there is one thread, since it blots them out of the environment; so clients do not get them.
                     let environment = Environment::take(names.iter());
                     this.slots = match this.rules {
