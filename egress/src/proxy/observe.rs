@@ -31,8 +31,16 @@ pub async fn end_in_time(state: Arc<State>) {
         }
         let ending = state.clone();
         // On a thread of its own: it waits for a reload that is under way.
-        _ = spawn_blocking(move || ending.enforce()).await;
-        tracing::warn!("the observation is over: from now on the routes alone decide");
+        match spawn_blocking(move || ending.enforce()).await {
+            Ok(()) => {
+                tracing::warn!("the observation is over: from now on the routes alone decide");
+            }
+            // It is tried again.
+            Err(error) => {
+                tracing::error!("the observation could not be ended: {error}");
+                sleep_until((Instant::now() + HALF_A_SECOND).into()).await;
+            }
+        }
     }
 }
 
