@@ -5,6 +5,8 @@ mod ends;
 mod refusals;
 mod secrets;
 
+use std::ffi::OsStr;
+use std::os::unix::fs::MetadataExt as _;
 use std::process::Stdio;
 
 use futures_util::future::join_all;
@@ -13,8 +15,10 @@ use serde_json::{Value, json};
 use self::bottle::{Bottle, GH_PAT};
 use crate::harness::chatgpt::{HELLO, RESPONSES};
 use crate::harness::clients::{Running, run, system};
+use crate::harness::command;
 use crate::harness::docker::images;
 use crate::harness::docker::ways_out::WAYS_OUT;
+use crate::harness::sidecar::EGRESS;
 
 #[tokio::test]
 async fn the_real_codex_works_in_a_container_with_a_login_that_it_does_not_have() {
@@ -142,6 +146,52 @@ async fn neither_container_has_what_it_does_not_need() {
     assert_eq!(mounts(&shown[0]), Vec::<Value>::new());
     assert_eq!(mounts(&shown[1]), [json!(bottle.path("project"))]);
     working.stop().await;
+}
+
+#[tokio::test]
+async fn the_sidecar_writes_an_audit_file_of_the_operators_that_the_agent_does_not_see() {
+    let bottle = Bottle::new().await;
+    std::fs::create_dir(bottle.path("kept")).expect("a directory");
+    let file = bottle.path("kept/egress.db");
+    let script =
+        "curl -sS https://api.github.com/user; curl -sS https://other.test/; ls /var/log/egress";
+    let mut launch = bottle.command(EGRESS);
+    launch.args(["launch", "docker", "--audit"]).arg(&file);
+    launch.arg("--manifest").arg(bottle.path("bottle.yaml"));
+    launch.args(["--image", images::AGENT, "--", "sh", "-c", script]);
+    let output = run(&mut launch).await;
+    assert_eq!(output.stdout, "ok\n", "{output:#?}");
+    assert!(output.stderr.contains("No such file"), "{output:#?}");
+    let audit =
+        command::egress([OsStr::new("audit"), file.as_os_str(), OsStr::new("--json")]).await;
+    let rows = audit.stdout.lines().map(|line| {
+        let row: Value = serde_json::from_str(line).expect("JSON");
+        ["bottle", "host", "code"].map(|name| row[name].as_str().unwrap_or_default().to_owned())
+    });
+    let rows: Vec<_> = rows.filter(|[_, _, code]| code != "tunnel").collect();
+    assert_eq!(
+        rows,
+        [
+            ["dev", "api.github.com:443", "ok"],
+            ["dev", "other.test:443", "host_not_allowed"]
+        ],
+        "{audit:?}"
+    );
+    let meta = std::fs::metadata(&file).expect("a file");
+    let owner = (meta.uid(), meta.mode() & 0o777);
+    assert_eq!(owner, (rustix::process::geteuid().as_raw(), 0o600));
+    bottle.assert_nothing_left().await;
+
+    let mut launch = bottle.command(EGRESS);
+    launch.args(["launch", "docker", "--audit", "/nowhere/egress.db"]);
+    launch.arg("--manifest").arg(bottle.path("bottle.yaml"));
+    let output = run(launch.args(["--image", images::AGENT, "--", "true"])).await;
+    assert_eq!(output.status.code(), Some(2), "{output:#?}");
+    assert!(
+        output.stderr.contains("cannot find /nowhere"),
+        "{output:#?}"
+    );
+    bottle.assert_nothing_left().await;
 }
 
 #[tokio::test]

@@ -7,7 +7,6 @@ pub(super) mod stops;
 #[cfg(target_os = "linux")]
 pub(super) mod watch;
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -393,21 +392,6 @@ impl From<sidecar::Error> for Failure {
             error => Self::runtime(error),
         }
     }
-}
-
-/// What has the sidecar of a bottle write an audit file.
-pub(super) fn audit_arguments(file: Option<&Path>, bottle: &str) -> Vec<OsString> {
-    let arguments = |file: &Path| {
-        let bottle = bottle.to_owned();
-        [
-            "--audit".into(),
-            file.into(),
-            "--audit-bottle".into(),
-            bottle.into(),
-        ]
-        .into()
-    };
-    file.map(arguments).unwrap_or_default()
 }
 
 /// Tells what the sidecar refused, and what failed behind it, if anything: an agent often says no more than that something

@@ -357,3 +357,13 @@ impl Log {
 }
 
 const KEPT_LINES: usize = 200;
+
+/// What has the sidecar of a bottle write an audit file.
+pub fn audit_arguments(file: &Path, bottle: &str) -> [OsString; 4] {
+    [
+        "--audit".into(),
+        file.into(),
+        "--audit-bottle".into(),
+        bottle.into(),
+    ]
+}

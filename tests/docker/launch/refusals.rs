@@ -57,17 +57,19 @@ async fn an_image_that_is_of_no_use_is_refused() {
 #[tokio::test]
 async fn what_the_agent_could_replace_in_its_workspace_is_refused() {
     let bottle = Bottle::new().await;
-    let mut launch = bottle.command(crate::harness::sidecar::EGRESS);
-    launch
-        .args(["launch", "docker", "--log", "egress.log", "--manifest"])
-        .arg(bottle.path("bottle.yaml"))
-        .args(["--image", images::AGENT, "--", "true"]);
-    refused(
-        &run(&mut launch).await,
-        2,
-        "egress.log, is in reach of the agent",
-        "outside of the workspace",
-    );
+    for (option, file) in [("--log", "egress.log"), ("--audit", "egress.db")] {
+        let mut launch = bottle.command(crate::harness::sidecar::EGRESS);
+        launch
+            .args(["launch", "docker", option, file, "--manifest"])
+            .arg(bottle.path("bottle.yaml"))
+            .args(["--image", images::AGENT, "--", "true"]);
+        refused(
+            &run(&mut launch).await,
+            2,
+            &format!("{file}, is in reach of the agent"),
+            "outside of the workspace",
+        );
+    }
     bottle.assert_nothing_left().await;
 }
 

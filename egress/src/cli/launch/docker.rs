@@ -49,6 +49,10 @@ pub struct Args {
     /// Where the sidecar's log goes; without it, it is shown only where the sidecar ends
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
+    /// An audit file of the sidecar's, with a row for each request; `egress audit` reads it. The sidecar has its directory
+    /// whole, as your user
+    #[arg(long, value_name = "FILE")]
+    audit: Option<PathBuf>,
     /// The program and its arguments; after AGENT, the agent's arguments
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -80,7 +84,10 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
         .with_context(|| format!("cannot find {}", workspace.display()))
         .map_err(Failure::usage)?;
     launching::without_logins(&workspace)?;
-    let own = [("the sidecar's log", args.log.as_deref())];
+    let own = [
+        ("the sidecar's log", args.log.as_deref()),
+        ("the audit file", args.audit.as_deref()),
+    ];
     keep_out_of_workspace(&workspace, &args.sources, &own, &chosen, &Host::this())?;
     launching::drive(async |stops| {
         let begin = session::Session::begin(&args, &chosen, &workspace);

@@ -7,12 +7,12 @@ use anyhow::anyhow;
 
 use super::Args;
 use crate::cli::Failure;
-use crate::cli::launching::{audit_arguments, given_variables};
+use crate::cli::launching::given_variables;
 use crate::launch::agent::Agent;
 use crate::launch::place::local::contents::find_program;
 use crate::launch::place::local::{self, Sockets};
 use crate::launch::prepare::Prepared;
-use crate::launch::sidecar::Start;
+use crate::launch::sidecar::{Start, audit_arguments};
 use crate::launch::variables::{AgentPath, ProxyUrl, variables};
 
 impl Args {
@@ -35,7 +35,9 @@ impl Args {
         if let Some(address) = &self.admin {
             arguments.extend(["--admin".into(), address.into()]);
         }
-        arguments.extend(audit_arguments(self.audit.as_deref(), &prepared.name));
+        if let Some(file) = &self.audit {
+            arguments.extend(audit_arguments(file, &prepared.name));
+        }
         Start {
             routes,
             sockets,

@@ -10,7 +10,7 @@ mod network;
 mod provision;
 mod tar;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -23,6 +23,7 @@ use self::image::User;
 use self::names::Names;
 use self::network::Network;
 use self::tar::{ROOT, Tar};
+use crate::launch::sidecar::audit_arguments;
 
 /// The two networks, and the containers as they come. Dropping it removes all of them.
 #[derive(Debug)]
@@ -45,6 +46,19 @@ pub struct SidecarPlan<'a> {
     pub route_certificates: Vec<PathBuf>,
     /// Files of certificates that are trusted for every upstream.
     pub certificates: &'a [PathBuf],
+    /// Its audit file.
+    pub audit: Option<AuditPlan<'a>>,
+}
+
+/// Where the sidecar writes its audit file. The directory is the host's, and the file the operator's.
+#[derive(Debug)]
+pub struct AuditPlan<'a> {
+    /// The directory of the host, which the sidecar has whole.
+    pub directory: PathBuf,
+    /// The file's name in there.
+    pub name: &'a OsStr,
+    /// The name of the bottle in its rows.
+    pub bottle: &'a str,
 }
 
 /// What the agent's container is made of.
@@ -99,6 +113,13 @@ impl Place {
         let address = self.network.sidecar.to_string();
         arguments.extend(["--network", &self.names.inside, "--ip", &address].map(Into::into));
         arguments.extend(SIDECAR_LIMITS.map(Into::into));
+        match &plan.audit {
+            None => arguments.push(NOBODY.into()),
+            Some(audit) => {
+                let mount = mount(&audit.directory, AUDIT)?;
+                arguments.extend([operator(), "--mount".into(), mount]);
+            }
+        }
         for directory in plan.directories() {
             arguments.extend(["--volume".into(), directory.into()]);
         }
@@ -134,7 +155,7 @@ impl Place {
         arguments.extend(AGENT_LIMITS.map(Into::into));
         arguments.extend(["--hostname", &self.names.host].map(Into::into));
         arguments.extend(["--workdir", WORKSPACE, "--mount"].map(Into::into));
-        arguments.push(mount(plan.workspace)?);
+        arguments.push(mount(plan.workspace, WORKSPACE)?);
         for (name, value) in plan.environment {
             arguments.extend(["--env".into(), format!("{name}={value}").into()]);
         }
@@ -250,6 +271,10 @@ impl Place {
         for index in 0..plan.certificates.len() {
             pair("--upstream-ca", certificate(index));
         }
+        if let Some(audit) = &plan.audit {
+            let file = Path::new(AUDIT).join(audit.name);
+            arguments.extend(audit_arguments(&file, audit.bottle));
+        }
         arguments
     }
 }
@@ -314,14 +339,20 @@ fn certificate(index: usize) -> String {
 }
 
 /// `--mount`'s fields are those of a line of CSV.
-fn mount(workspace: &Path) -> Result<OsString, Error> {
-    let text = workspace
+fn mount(directory: &Path, target: &str) -> Result<OsString, Error> {
+    let text = directory
         .to_str()
         .filter(|text| !text.contains('"') && !text.chars().any(char::is_control));
     match text {
-        Some(text) => Ok(format!("type=bind,\"source={text}\",target={WORKSPACE}").into()),
-        None => Err(Error::Workspace(workspace.into())),
+        Some(text) => Ok(format!("type=bind,\"source={text}\",target={target}").into()),
+        None => Err(Error::Directory(directory.into())),
     }
+}
+
+/// The sidecar's user where it writes a file of the operator's.
+fn operator() -> OsString {
+    let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
+    format!("--user={}:{}", user.as_raw(), group.as_raw()).into()
 }
 
 /// Whether the agent works at a terminal.
@@ -336,14 +367,14 @@ pub enum Terminal {
 const PROXY_PORT: u16 = 8080;
 const CONFIG: &str = "/etc/egress";
 const ROUTES: &str = "/etc/egress/routes.yaml";
+const AUDIT: &str = "/var/log/egress";
 
 /// The sidecar writes to its own socket's directory, binds ports below 1024 without being root, and must not carry
 /// packets between its two networks.
-const SIDECAR_LIMITS: [&str; 13] = [
+const SIDECAR_LIMITS: [&str; 12] = [
     "--read-only",
     "--tmpfs=/run/egress:mode=1777",
     "--cap-drop=ALL",
-    "--user=65532:65532",
     "--pids-limit=256",
     "--sysctl=net.ipv4.ip_forward=0",
     "--sysctl=net.ipv4.ip_unprivileged_port_start=0",
@@ -355,6 +386,9 @@ const SIDECAR_LIMITS: [&str; 13] = [
     "--hostname=egress",
     "--restart=no",
 ];
+
+/// The sidecar's user where it writes nothing that stays.
+const NOBODY: &str = "--user=65532:65532";
 
 /// Without NET_RAW there are no packets but those that the kernel makes.
 const AGENT_LIMITS: [&str; 4] = [
@@ -401,7 +435,7 @@ pub enum Error {
     AgentGone,
     /// A directory that cannot be mounted.
     #[error("{} cannot be mounted: its name is not plain text", .0.display())]
-    Workspace(PathBuf),
+    Directory(PathBuf),
     /// A name in an archive.
     #[error(transparent)]
     TooLong(#[from] tar::TooLong),
@@ -437,7 +471,7 @@ impl Error {
             Self::NoNetwork => Some("`docker network prune` removes those that nobody uses".into()),
             Self::AgentGone => Some("see whether `docker run IMAGE` works by itself".into()),
             Self::Test { .. } => Some("is the version in the image a current one?".into()),
-            Self::Workspace(_) | Self::TooLong(_) | Self::File { .. } => None,
+            Self::Directory(_) | Self::TooLong(_) | Self::File { .. } => None,
         }
     }
 
@@ -451,7 +485,7 @@ impl Error {
                     | image::Error::NoUser { .. }
             ) | Self::Engine(engine::Error::NoClient)
                 | Self::Taken { .. }
-                | Self::Workspace(_)
+                | Self::Directory(_)
                 | Self::File { .. }
         )
     }

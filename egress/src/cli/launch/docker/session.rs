@@ -17,7 +17,7 @@ use crate::launch::agent::{Agent, HomeFile, Setting};
 use crate::launch::place::docker::engine::Engine;
 use crate::launch::place::docker::image::{self, User};
 use crate::launch::place::docker::{
-    AgentPlan, BUNDLE, Error, Place, SidecarPlan, Terminal, WORKSPACE,
+    AgentPlan, AuditPlan, BUNDLE, Error, Place, SidecarPlan, Terminal, WORKSPACE,
 };
 use crate::launch::prepare::Prepared;
 use crate::launch::sidecar::Sidecar;
@@ -169,10 +169,36 @@ async fn start_sidecar(
         routes: &routes,
         route_certificates: chosen.bottle.upstream_cas().map(Path::to_owned).collect(),
         certificates: &args.upstream_ca,
+        audit: args
+            .audit
+            .as_deref()
+            .map(|file| audit(file, &prepared.name))
+            .transpose()?,
     };
     let command = place.sidecar(&plan).await?;
     let slots = prepared.handed.line();
     Ok(Sidecar::start_by(command, &slots, args.log.as_deref()).await?)
+}
+
+/// Where the sidecar's audit file is: its directory has to be there, as for every audit file.
+fn audit<'a>(file: &'a Path, bottle: &'a str) -> Result<AuditPlan<'a>, Failure> {
+    let Some(name) = file.file_name() else {
+        let error = anyhow!("{} is no name of a file", file.display());
+        return Err(Failure::usage(error).hint("name an audit file, such as egress.db"));
+    };
+    let directory = file
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new("."));
+    let directory = directory
+        .canonicalize()
+        .with_context(|| format!("cannot find {}", directory.display()))
+        .map_err(Failure::usage)?;
+    Ok(AuditPlan {
+        directory,
+        name,
+        bottle,
+    })
 }
 
 /// The bundle for the agent: the bottle's certificate, and the roots of its image, or else of this machine.

@@ -18,7 +18,7 @@ use crate::launch::place::smolvm::{
     BUNDLE, Contents, Error, Machine, PROXY, Plan, Reach, WORKSPACE,
 };
 use crate::launch::prepare::Prepared;
-use crate::launch::sidecar::{Sidecar, Start};
+use crate::launch::sidecar::{Sidecar, Start, audit_arguments};
 use crate::launch::variables::{AgentPath, ProxyUrl, variables, without_proxy};
 use crate::launch::{Host, bundle};
 
@@ -197,8 +197,9 @@ impl Args {
         if let Some(address) = &self.admin {
             arguments.extend(["--admin".into(), address.into()]);
         }
-        let audit = launching::audit_arguments(self.audit.as_deref(), &prepared.name);
-        arguments.extend(audit);
+        if let Some(file) = &self.audit {
+            arguments.extend(audit_arguments(file, &prepared.name));
+        }
         Ok(Start {
             routes,
             sockets: vec![way.socket().map_err(Failure::runtime)?],
