@@ -58,7 +58,7 @@ struct Waiting {
 /// Entries that wait. Each takes about half a kilobyte.
 const ROOM: usize = 65_536;
 /// How long entries gather after a write, before the next one.
-const REST: Duration = Duration::from_millis(20);
+const REST: Duration = Duration::from_millis(50);
 /// How long after a failure the next try is made.
 const RETRY: Duration = Duration::from_secs(1);
 /// How long it is before the next file is tried again, where somebody held this one.

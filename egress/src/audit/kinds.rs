@@ -68,12 +68,13 @@ impl Eq for Example {}
 
 impl Hash for Example {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        Alike::of(&self.0).hash(state);
+        // What an agent can vary without end. All else has few values beside these, and is compared.
+        (self.0.method(), &*self.0.host, self.0.status).hash(state);
     }
 }
 
 /// The columns of a kind, but for the bottle, which is the same in all.
-#[derive(PartialEq, Eq, Hash)]
+#[derive(PartialEq, Eq)]
 struct Alike<'e> {
     client: &'e Client,
     method: &'e str,
