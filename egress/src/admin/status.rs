@@ -50,6 +50,8 @@ pub fn status(state: &State) -> Value {
             "connections": count(&counters.connections),
             "turned_away": count(&counters.turned_away),
             "open_connections": count(&counters.open_connections),
+            "open_tunnels": count(&counters.open_tunnels),
+            "open_websockets": count(&counters.open_websockets),
             "open_splices": count(&counters.open_splices),
             "requests": counters.requests(),
             "denied": counters.denied(),

@@ -126,24 +126,26 @@ fn head(model: &Model, admin: &str, page: &mut Page<'_>) {
     if let Some(status) = status {
         let counters = &status.counters;
         let mut text = format!(
-            "up {}, {} routes, {} requests, {} denied, {} failed, {} connections open, {} tunnels and WebSockets",
+            "up {}, {} routes, {} requests, {} denied, {} failed, open: {} connections, {} tunnels, {} WebSockets",
             admin::duration(status.uptime_seconds),
             status.routes,
             counters.requests,
             counters.denied,
             counters.failed,
             counters.open_connections,
-            counters.open_splices,
+            counters.open_tunnels,
+            counters.open_websockets,
         );
         if page.width < text.len() {
             text = format!(
-                "up {}  req {}  den {}  fail {}  conn {}  tun+ws {}",
+                "up {}  req {}  den {}  fail {}  conn {}  tun {}  ws {}",
                 admin::duration(status.uptime_seconds),
                 counters.requests,
                 counters.denied,
                 counters.failed,
                 counters.open_connections,
-                counters.open_splices,
+                counters.open_tunnels,
+                counters.open_websockets,
             );
         }
         page.put(1, text.into());

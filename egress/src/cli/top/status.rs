@@ -8,7 +8,7 @@ use serde::Deserialize;
 pub(super) struct Status {
     /// Its version.
     pub(super) egress: String,
-    /// Whether each slot has a usable value.
+    /// Whether all that its routes admit can be served.
     pub(super) healthy: bool,
     /// How long it still lets through what no route admits.
     pub(super) observe_seconds_left: Option<u64>,
@@ -56,8 +56,10 @@ pub(super) struct Counters {
     pub(super) failed: u64,
     /// Connections of clients.
     pub(super) open_connections: u64,
-    /// Tunnels and WebSockets.
-    pub(super) open_splices: u64,
+    /// Tunnels, intercepted or not.
+    pub(super) open_tunnels: u64,
+    /// WebSockets.
+    pub(super) open_websockets: u64,
     /// Reloads that took effect.
     pub(super) reloads: u64,
     /// Reloads that did not.

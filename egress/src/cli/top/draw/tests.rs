@@ -218,8 +218,8 @@ fn watched() -> Model {
             {"name": "EGRESS_TOKEN_2", "state": "it has expired", "source": "launcher", "seconds_left": 0},
         ],
         "counters": {
-            "requests": 1234, "denied": 56, "failed": 7, "open_connections": 8, "open_splices": 2,
-            "reloads": 3, "reload_failures": 1, "of a later version": 4,
+            "requests": 1234, "denied": 56, "failed": 7, "open_connections": 8, "open_tunnels": 2,
+            "open_websockets": 1, "reloads": 3, "reload_failures": 1, "of a later version": 4,
         },
         "audit": {"waiting": 0, "lost": 5, "failing": true},
         "confinement": [{"name": "seccomp", "state": "in force"}],
