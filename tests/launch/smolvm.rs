@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 
 use super::host::{GH_PAT, Host, User};
 use crate::harness::chatgpt::{HELLO, RESPONSES};
 use crate::harness::clients::{Output, Running, files_under, node_modules, run, system, traces};
+use crate::harness::sidecar::EGRESS;
 use crate::harness::smolvm::{Smolvm, image, word};
 use crate::harness::within;
 
@@ -111,6 +113,50 @@ async fn an_agent_works_with_credentials_that_it_never_holds() {
         assert_eq!(seen.headers["authorization"], format!("Bearer {GH_PAT}"));
         let kept = std::fs::read_to_string(place.host.project().join("kept"));
         assert_eq!(kept.expect("a file of the agent's"), "kept\n");
+        place.assert_nothing_left().await;
+    }
+}
+
+#[tokio::test]
+async fn the_doctor_follows_the_way_that_a_machine_is_steered() {
+    for way in WAYS {
+        let place = Place::new(way).await;
+        std::fs::copy(EGRESS, place.host.project().join("egress")).expect("a copy");
+        let doctor = async |host: &str| {
+            let script = format!("./egress doctor --host {host} --format json");
+            let output = place.script(&script).await;
+            let found: Value = serde_json::from_str(&output.stdout)
+                .unwrap_or_else(|error| panic!("{way:?}: {error}: {output:#?}"));
+            let checks = found["checks"].as_array().expect("a list").iter();
+            let checks = checks.map(|check| [&check["name"], &check["state"], &check["text"]]);
+            let checks =
+                checks.map(|check| check.map(|text| text.as_str().unwrap_or("").to_owned()));
+            (output.status.code(), checks.collect::<Vec<_>>())
+        };
+        let (code, checks) = doctor("api.github.com").await;
+        assert_eq!(code, Some(0), "{way:?}: {checks:#?}");
+        let state = |name: &str| {
+            let found = checks.iter().find(|[check, ..]| check == name);
+            found.map(|[_, state, _]| state.as_str())
+        };
+        for name in [
+            "tunnel",
+            "ca.bundle",
+            "client.curl",
+            "client.node",
+            "box.codex",
+        ] {
+            assert_eq!(state(name), Some("ok"), "{way:?}: {checks:#?}");
+        }
+        // What an interceptor leads to the sidecar needs a route, and no variable.
+        let expected = match way {
+            Way::Interceptor => ("skip", "skip"),
+            Way::Socket => ("ok", "ok"),
+        };
+        let found = (state("proxy.variables"), state("box.route"));
+        assert_eq!(found, (Some(expected.0), Some(expected.1)), "{checks:#?}");
+        let (code, checks) = doctor("other.test").await;
+        assert_eq!(code, Some(1), "{way:?}: {checks:#?}");
         place.assert_nothing_left().await;
     }
 }
@@ -395,7 +441,7 @@ async fn a_machine_that_dies_is_told_apart_from_its_agent() {
     )
     .await;
     let pids = std::fs::read(place.root().with_file_name("pids")).expect("a running machine");
-    let pids: serde_json::Value = serde_json::from_slice(&pids).expect("JSON");
+    let pids: Value = serde_json::from_slice(&pids).expect("JSON");
     let monitor = pids["monitor"].as_u64().expect("a number");
     kill(
         u32::try_from(monitor).expect("a process id"),

@@ -113,10 +113,9 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         let host = Chosen::of(args.host.as_deref(), rules, &variables);
         report.add(runtime.block_on(agent::examine(way, host, rules, &variables)));
     }
-    if is_host {
-        report.add(runtime.block_on(operator.examine()));
-    } else {
-        report.add(sandbox::examine(&variables, args.probe_direct));
+    match way {
+        Some(way) if !is_host => report.add(sandbox::examine(way, &variables, args.probe_direct)),
+        _ => report.add(runtime.block_on(operator.examine())),
     }
     // A lookup that is still under way ends with the process.
     runtime.shutdown_background();

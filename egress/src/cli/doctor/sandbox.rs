@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::Variables;
 use super::report::Finding;
+use super::{Variables, Way};
 use crate::admin::{AdminAddress, client};
 use crate::credential::codex::{self, HostFile, dummy};
 use crate::launch::variables::CA_VARIABLES;
@@ -19,8 +19,8 @@ use crate::launch::variables::CA_VARIABLES;
 mod credentials;
 
 /// Looks around. Blocking, for a second at the most where `direct` names an address.
-pub(super) fn examine(variables: &Variables, direct: Option<SocketAddr>) -> Vec<Finding> {
-    let mut findings = vec![route(has_route())];
+pub(super) fn examine(way: Way, variables: &Variables, direct: Option<SocketAddr>) -> Vec<Finding> {
+    let mut findings = vec![route(way, has_route())];
     findings.extend(direct.map(|address| judge_direct(address, &attempt(address))));
     findings.extend(credentials::examine(variables));
     findings.push(codex_login(variables));
@@ -47,17 +47,22 @@ fn has_route() -> bool {
     })
 }
 
-fn route(has_route: bool) -> Finding {
+fn route(way: Way, has_route: bool) -> Finding {
     const NAME: &str = "box.route";
-    if has_route {
-        return Finding::warn(
+    match (way, has_route) {
+        (_, false) => Finding::ok(NAME, "there is no route but to the sidecar"),
+        (Way::Proxy, true) => Finding::warn(
             NAME,
             "there is a route out of here, and a variable does not keep a program from taking it",
             "leave the sandbox no route but the one to the sidecar; where a filter stops the rest, --probe-direct \
              IP:PORT tries it",
-        );
+        ),
+        (Way::Steered, true) => Finding::skip(
+            NAME,
+            "there is a route, as there has to be where connections are led to the sidecar; whether it leads anywhere \
+             else, --probe-direct IP:PORT tries, with a port beside 80 and 443",
+        ),
     }
-    Finding::ok(NAME, "there is no route but to the sidecar")
 }
 
 fn attempt(address: SocketAddr) -> Result<(), ErrorKind> {
@@ -173,12 +178,15 @@ fn admin_socket(sockets: &[AdminAddress]) -> Finding {
 mod tests {
     use std::io::ErrorKind;
 
-    use super::{ca_key, judge_direct, route};
+    use super::{Way, ca_key, judge_direct, route};
 
     #[test]
     fn a_way_out_is_told() {
-        assert!(route(false).is("ok", "no route"));
-        assert!(route(true).is("warn", "there is a route"));
+        for way in [Way::Proxy, Way::Steered] {
+            assert!(route(way, false).is("ok", "no route"));
+        }
+        assert!(route(Way::Proxy, true).is("warn", "there is a route"));
+        assert!(route(Way::Steered, true).is("skip", "--probe-direct"));
         let address = "192.0.2.1:443".parse().unwrap();
         for (came, state) in [
             (Ok(()), "fail"),
