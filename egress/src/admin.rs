@@ -3,6 +3,7 @@
 pub mod client;
 pub mod events;
 mod exposition;
+pub mod guard;
 mod metrics;
 pub mod reload;
 pub mod service_manager;
@@ -24,7 +25,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::channel::Channel;
 use http_body_util::{Either as Body, Full};
 use hyper::body::Incoming;
@@ -142,8 +143,12 @@ pub fn is_socket(path: &Path) -> bool {
 /// `desk` gives out tickets to the page, where there is one.
 pub async fn serve(listener: AdminListener, state: Arc<State>, desk: Option<Arc<Desk>>) {
     let places = Arc::new(Semaphore::new(events::WATCHERS));
+    // Descriptors are the proxy's, too.
+    let connections = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
+        let connection = connections.clone().acquire_owned().await;
         let stream = listener.accept().await;
+        let is_shared = matches!(stream, Either::Right(_));
         let (state, places, desk) = (state.clone(), places.clone(), desk.clone());
         let is_watched = Arc::new(AtomicBool::new(false));
         let watched = is_watched.clone();
@@ -151,6 +156,12 @@ pub async fn serve(listener: AdminListener, state: Arc<State>, desk: Option<Arc<
             let (state, places, watched) = (state.clone(), places.clone(), watched.clone());
             let desk = desk.clone();
             async move {
+                if is_shared && !may_ask(request.headers()) {
+                    let text =
+                        "this is no page's business, and nobody's who does not name this machine\n";
+                    let refused = plain(StatusCode::FORBIDDEN, TEXT, text.into());
+                    return Ok(refused.map(Body::Left));
+                }
                 Ok::<_, Infallible>(match is_for_events(&request) {
                     true => watch(&state, &request, &places, &watched),
                     false => answer(&state, desk.as_deref(), &request)
@@ -162,6 +173,7 @@ pub async fn serve(listener: AdminListener, state: Arc<State>, desk: Option<Arc<
         let serving = hyper::server::conn::http1::Builder::new()
             .serve_connection(TokioIo::new(stream), service);
         tokio::spawn(async move {
+            let _connection = connection;
             let mut serving = pin!(serving);
             let ended = tokio::time::timeout(CONNECTION_LIFE, serving.as_mut()).await;
             if ended.is_err() && is_watched.load(Ordering::Relaxed) {
@@ -169,6 +181,12 @@ pub async fn serve(listener: AdminListener, state: Arc<State>, desk: Option<Arc<
             }
         });
     }
+}
+
+/// Whether a request over TCP may be answered: a browser reaches a port of loopback for any page that it shows, also by a
+/// name that the page's owner leads there.
+fn may_ask(headers: &HeaderMap) -> bool {
+    guard::is_here(headers) && !guard::is_a_page(headers)
 }
 
 fn is_for_events<B>(request: &Request<B>) -> bool {
@@ -193,6 +211,9 @@ fn watch<B>(
     is_watched.store(true, Ordering::Relaxed);
     response.map(Body::Right)
 }
+
+/// Connections of the operator's at once.
+const CONNECTIONS: usize = 128;
 
 const CONNECTION_LIFE: Duration = Duration::from_secs(60);
 
@@ -331,7 +352,9 @@ impl FromStr for AdminAddress {
                 Ok(Self::Unix(path.into()))
             };
         }
-        let address: SocketAddr = text.parse().map_err(|_| "expected unix:PATH or IP:PORT")?;
+        let address: SocketAddr = text
+            .parse()
+            .map_err(|_| "expected unix:PATH or IP:PORT, here or in EGRESS_ADMIN")?;
         if address.ip().to_canonical().is_loopback() {
             Ok(Self::Tcp(address))
         } else {

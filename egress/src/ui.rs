@@ -25,6 +25,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::admin::guard::is_here;
 use crate::admin::ticket::{Desk, Passes};
 use crate::admin::{self, AdminListener, events, status};
 use crate::proxy::State;
@@ -105,7 +106,7 @@ pub async fn serve(listener: AdminListener, page: Arc<Page>) {
 
 async fn answer<B>(page: &Page, request: &Request<B>) -> Response<Body> {
     let (method, headers, uri) = (request.method(), request.headers(), request.uri());
-    if uri.authority().is_some() || !guard::is_here(headers) {
+    if uri.authority().is_some() || !is_here(headers) {
         let text = "the page is at localhost or 127.0.0.1, and under no other name\n";
         return plain(StatusCode::MISDIRECTED_REQUEST, text);
     }

@@ -57,6 +57,7 @@ async fn what_is_no_sidecar_of_this_version_is_told_with_a_hint_by_all_that_ask_
     let foreign = "is no sidecar's admin socket";
     for (answer, command, problem, hint) in [
         (html, "status", foreign, "name what the sidecar was given"),
+        (html, "reload", foreign, "name what the sidecar was given"),
         (html, "suggest", foreign, "name what the sidecar was given"),
         (html, "ui", foreign, "name what the sidecar was given"),
         (

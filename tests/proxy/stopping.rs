@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::process::Command;
 
@@ -95,6 +95,40 @@ async fn status_tells_what_is_no_admin_socket() {
         done.stderr.contains("no sidecar's admin socket"),
         "{done:?}"
     );
+}
+
+#[tokio::test]
+async fn an_admin_socket_on_tcp_answers_programs_of_this_machine_and_no_page() {
+    let pki = Pki::new();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = free.local_addr().expect("bound").to_string();
+    drop(free);
+    let builder = Sidecar::with_routes(&pki, "routes: []\n").admin(&address);
+    let sidecar = builder.start().await;
+    let ask = async |fields: &str| {
+        let mut stream = TcpStream::connect(&address).await.expect("a listener");
+        let head = format!("POST /reload HTTP/1.1\r\n{fields}Connection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.expect("a reader");
+        let mut answer = String::new();
+        let read = stream.read_to_string(&mut answer);
+        within("an answer", read).await.expect("text");
+        answer
+    };
+    for fields in [
+        "Host: rebound.test:80\r\n".to_owned(),
+        "Host: egress\r\n".to_owned(),
+        format!("Host: {address}\r\nOrigin: http://{address}\r\n"),
+        format!("Host: {address}\r\nOrigin: null\r\n"),
+        format!("Host: {address}\r\nSec-Fetch-Site: cross-site\r\n"),
+    ] {
+        let answer = ask(&fields).await;
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{fields}{answer}");
+    }
+    assert!(!sidecar.log().contains("reloaded"));
+    let answer = ask(&format!("Host: {address}\r\n")).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let done = command::egress(["status", "--admin", &address]).await;
+    assert_eq!(done.code, Some(0), "{done:?}");
 }
 
 #[tokio::test]

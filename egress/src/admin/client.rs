@@ -45,9 +45,13 @@ pub async fn answer(
     method: Method,
     path: &str,
 ) -> Result<(StatusCode, String), Error> {
-    let answered = tokio::time::timeout(ANSWER_TIME, exchange(address, method, path)).await;
+    let patience = match method {
+        Method::POST => RELOAD_TIME,
+        _ => ANSWER_TIME,
+    };
+    let answered = tokio::time::timeout(patience, exchange(address, method, path)).await;
     let answered = answered
-        .unwrap_or_else(|_| Err(format!("no answer within {} s", ANSWER_TIME.as_secs()).into()));
+        .unwrap_or_else(|_| Err(format!("no answer within {} s", patience.as_secs()).into()));
     answered.map_err(|source| Error::Ask {
         address: address.clone(),
         source,
@@ -70,9 +74,15 @@ pub(super) async fn send(
     method: Method,
     path: &str,
 ) -> Result<Response<Incoming>, Box<dyn StdError + Send + Sync>> {
-    let stream = match address {
-        AdminAddress::Unix(path) => Either::Left(UnixStream::connect(path).await?),
-        AdminAddress::Tcp(address) => Either::Right(TcpStream::connect(address).await?),
+    let (stream, host) = match address {
+        AdminAddress::Unix(path) => {
+            let stream = UnixStream::connect(path).await?;
+            (Either::Left(stream), "egress".to_owned())
+        }
+        AdminAddress::Tcp(address) => {
+            let stream = TcpStream::connect(address).await?;
+            (Either::Right(stream), address.to_string())
+        }
     };
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -80,10 +90,12 @@ pub(super) async fn send(
     let request = Request::builder()
         .method(method)
         .uri(path)
-        .header("host", "egress")
+        .header("host", host)
         .body(Empty::<Bytes>::new())?;
     Ok(sender.send_request(request).await?)
 }
 
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
-const ANSWER_TIME: Duration = Duration::from_secs(30);
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// Routes are read and slots asked for meanwhile.
+const RELOAD_TIME: Duration = Duration::from_secs(30);

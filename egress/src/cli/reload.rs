@@ -20,6 +20,8 @@ pub struct Args {
 /// Reloads. Exit code 1 where the new routes have faults and the old ones stay in force, and where a slot of the new ones has no
 /// usable value.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    // Whoever else listens there would be believed that a credential is withdrawn.
+    status::ask(&args.admin)?;
     let (status, body) = client::ask(&args.admin, Method::POST, "/reload")?;
     match status {
         StatusCode::OK => {

@@ -3,35 +3,14 @@
 //! A browser of the operator's also shows other sites, an agent's own server on another port of loopback among them. None of
 //! these may read the page or press its buttons, by whatever name they have loopback called.
 
-use std::net::IpAddr;
-
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, HOST, HeaderName, HeaderValue, ORIGIN,
     REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, Method};
 
+use crate::admin::guard::{SEC_FETCH_SITE, only};
 use crate::admin::ticket;
-
-/// Whether a request names this machine. Any port does: it may come by way of a forwarded one. A name that somebody's name
-/// server leads to loopback does not (DNS rebinding).
-pub(super) fn is_here(headers: &HeaderMap) -> bool {
-    let Some(host) = only(headers, &HOST) else {
-        return false;
-    };
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let inside = name
-        .strip_prefix('[')
-        .and_then(|name| name.strip_suffix(']'));
-    let address: Option<IpAddr> = match inside {
-        Some(inside) => inside.parse().ok().filter(IpAddr::is_ipv6),
-        None => name.parse().ok().filter(IpAddr::is_ipv4),
-    };
-    name.eq_ignore_ascii_case("localhost") || address.is_some_and(|address| address.is_loopback())
-}
 
 /// Whether the page itself asks, or the operator by its address. What changes something has to say so.
 pub(super) fn is_own(method: &Method, headers: &HeaderMap) -> bool {
@@ -48,8 +27,6 @@ pub(super) fn is_own(method: &Method, headers: &HeaderMap) -> bool {
         && origin.is_some()
         && origin == only(headers, &HOST)
 }
-
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The ticket in an address.
 pub(super) fn ticket(query: Option<&str>) -> Option<&str> {
@@ -91,18 +68,11 @@ pub(super) fn harden(headers: &mut HeaderMap) {
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The value of a header that is there once.
-fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
-    let mut values = headers.get_all(name).iter();
-    let value = values.next()?.to_str().ok()?;
-    values.next().is_none().then_some(value)
-}
-
 #[cfg(test)]
 mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-    use super::{is_here, is_own, passes, ticket};
+    use super::{is_own, passes, ticket};
 
     fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let fields = fields.iter().map(|(name, value)| {
@@ -112,41 +82,6 @@ mod tests {
             )
         });
         fields.collect()
-    }
-
-    #[test]
-    fn a_name_that_somebody_leads_here_is_not_this_machine() {
-        for host in [
-            "evil.test:8090",
-            "evil.test",
-            "localhost.evil.test:8090",
-            "localhost@evil.test",
-            "127.0.0.1.evil.test",
-            "10.0.0.1:8090",
-            "0.0.0.0:8090",
-            "2130706433",
-            "[::]:8090",
-            "[127.0.0.1]",
-            "::1",
-            "localhost:80:90:x",
-            "",
-        ] {
-            assert!(!is_here(&headers(&[("host", host)])), "{host}");
-        }
-        assert!(!is_here(&headers(&[])));
-        let mut two = headers(&[("host", "localhost")]);
-        two.append("host", HeaderValue::from_static("localhost"));
-        assert!(!is_here(&two));
-        for host in [
-            "localhost",
-            "LocalHost:8090",
-            "127.0.0.1:1",
-            "127.0.0.9",
-            "[::1]:8090",
-            "[::1]",
-        ] {
-            assert!(is_here(&headers(&[("host", host)])), "{host}");
-        }
     }
 
     #[test]
