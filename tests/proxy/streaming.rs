@@ -350,6 +350,13 @@ async fn an_upload_that_breaks_off_with_its_connection_is_not_laid_to_the_upstre
         drop(tunnel);
         let needle = "\"code\":\"truncated_body\"";
         world.sidecar.logged_times(needle, turn + 1).await;
+        // It had gone out by then, with all that it was given, so it was not denied.
+        let log = world.sidecar.log();
+        let lines = log.lines().filter(|line| line.contains(needle));
+        for line in lines {
+            assert!(line.contains("\"verdict\":\"failed\""), "{line}");
+            assert!(!line.contains("\"upstream\":null"), "{line}");
+        }
     }
     assert!(!world.sidecar.log().contains("upstream_protocol"));
 }

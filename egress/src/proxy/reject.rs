@@ -7,6 +7,7 @@ mod text;
 mod upstream;
 
 use std::error::Error;
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::header::{
@@ -37,6 +38,13 @@ pub struct Reject {
     cause: Cause,
     origin: Option<Origin>,
     source: Option<Box<dyn Error + Send + Sync>>,
+    sent: Option<Sent>,
+}
+
+/// That a request was on its way already, with all that it was given.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    to: Option<SocketAddr>,
 }
 
 /// Why.
@@ -125,7 +133,14 @@ impl Reject {
             cause,
             origin: None,
             source: None,
+            sent: None,
         }
+    }
+
+    /// Says that the request was on its way to this address when it came to its fault.
+    pub fn once_sent(mut self, to: Option<SocketAddr>) -> Self {
+        self.sent = Some(Sent { to });
+        self
     }
 
     /// Names the origin that was asked for.
@@ -152,11 +167,15 @@ impl Reject {
 
     /// Writes the refusal into a request's record.
     pub fn note(&self, record: &mut Record) {
-        record.answered(
-            self.cause.verdict(),
-            self.cause.code(),
-            self.cause.status().as_u16(),
-        );
+        let verdict = match (self.cause.verdict(), self.sent) {
+            // The agent broke off, but what was sent by then was admitted, and has arrived.
+            (Verdict::Denied, Some(_)) => Verdict::Failed,
+            (verdict, _) => verdict,
+        };
+        if let Some(Sent { to }) = self.sent {
+            record.spoke_to(to);
+        }
+        record.answered(verdict, self.cause.code(), self.cause.status().as_u16());
         record.named(self.id);
         if let Some(detail) = self.detail() {
             record.detail(detail);

@@ -109,12 +109,13 @@ impl Upstream {
                 connection.speaks_h2(),
             )?;
             frame(&mut request);
+            let peer = connection.peer();
             let answered = self
                 .answered(pin!(connection.try_send(request)), &received)
                 .await
                 .ok_or_else(|| {
                     let reject = Reject::new(Cause::UpstreamTimeout(Wait::Answer)).at(origin);
-                    reject.because("no answer in time")
+                    reject.because("no answer in time").once_sent(peer)
                 })?;
             match answered {
                 Ok(mut response) => {
@@ -144,7 +145,7 @@ impl Upstream {
                             Some(fault) => Reject::new(Cause::Framing(*fault)),
                             None => Reject::new(Cause::UpstreamProtocol).because(failed.error),
                         };
-                        return Err(reject.at(origin));
+                        return Err(reject.at(origin).once_sent(peer));
                     }
                 },
             }
