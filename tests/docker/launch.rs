@@ -153,15 +153,17 @@ async fn the_sidecar_writes_an_audit_file_of_the_operators_that_the_agent_does_n
     let bottle = Bottle::new().await;
     std::fs::create_dir(bottle.path("kept")).expect("a directory");
     let file = bottle.path("kept/egress.db");
-    let script =
-        "curl -sS https://api.github.com/user; curl -sS https://other.test/; ls /var/log/egress";
+    // Whoever ends at once takes no row along.
+    let script = "ls /var/log/egress; curl -sS https://other.test/; curl -sS 'https://api.github.com/user/[1-40]'";
     let mut launch = bottle.command(EGRESS);
     launch.args(["launch", "docker", "--audit"]).arg(&file);
     launch.arg("--manifest").arg(bottle.path("bottle.yaml"));
     launch.args(["--image", images::AGENT, "--", "sh", "-c", script]);
     let output = run(&mut launch).await;
-    assert_eq!(output.stdout, "ok\n", "{output:#?}");
+    assert_eq!(output.stdout, "ok\n".repeat(40), "{output:#?}");
     assert!(output.stderr.contains("No such file"), "{output:#?}");
+    // SQLite takes it along only where the sidecar came to its end.
+    assert!(!bottle.path("kept/egress.db-wal").exists());
     let audit =
         command::egress([OsStr::new("audit"), file.as_os_str(), OsStr::new("--json")]).await;
     let rows = audit.stdout.lines().map(|line| {
@@ -169,29 +171,29 @@ async fn the_sidecar_writes_an_audit_file_of_the_operators_that_the_agent_does_n
         ["bottle", "host", "code"].map(|name| row[name].as_str().unwrap_or_default().to_owned())
     });
     let rows: Vec<_> = rows.filter(|[_, _, code]| code != "tunnel").collect();
-    assert_eq!(
-        rows,
-        [
-            ["dev", "api.github.com:443", "ok"],
-            ["dev", "other.test:443", "host_not_allowed"]
-        ],
-        "{audit:?}"
-    );
+    assert_eq!(rows.len(), 41, "{audit:?}");
+    assert_eq!(rows[0], ["dev", "other.test:443", "host_not_allowed"]);
+    for row in &rows[1..] {
+        assert_eq!(*row, ["dev", "api.github.com:443", "ok"]);
+    }
     let meta = std::fs::metadata(&file).expect("a file");
     let owner = (meta.uid(), meta.mode() & 0o777);
     assert_eq!(owner, (rustix::process::geteuid().as_raw(), 0o600));
     bottle.assert_nothing_left().await;
 
-    let mut launch = bottle.command(EGRESS);
-    launch.args(["launch", "docker", "--audit", "/nowhere/egress.db"]);
-    launch.arg("--manifest").arg(bottle.path("bottle.yaml"));
-    let output = run(launch.args(["--image", images::AGENT, "--", "true"])).await;
-    assert_eq!(output.status.code(), Some(2), "{output:#?}");
-    assert!(
-        output.stderr.contains("cannot find /nowhere"),
-        "{output:#?}"
-    );
-    bottle.assert_nothing_left().await;
+    for (file, problem) in [
+        ("/nowhere/egress.db", "cannot find /nowhere"),
+        ("../egress.db", "holds the workspace or your home"),
+        ("../home/egress.db", "holds the workspace or your home"),
+    ] {
+        let mut launch = bottle.command(EGRESS);
+        launch.args(["launch", "docker", "--audit", file]);
+        launch.arg("--manifest").arg(bottle.path("bottle.yaml"));
+        let output = run(launch.args(["--image", images::AGENT, "--", "true"])).await;
+        assert_eq!(output.status.code(), Some(2), "{output:#?}");
+        assert!(output.stderr.contains(problem), "{output:#?}");
+        bottle.assert_nothing_left().await;
+    }
 }
 
 #[tokio::test]

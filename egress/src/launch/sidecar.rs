@@ -359,11 +359,9 @@ impl Log {
 const KEPT_LINES: usize = 200;
 
 /// What has the sidecar of a bottle write an audit file.
-pub fn audit_arguments(file: &Path, bottle: &str) -> [OsString; 4] {
-    [
-        "--audit".into(),
-        file.into(),
-        "--audit-bottle".into(),
-        bottle.into(),
-    ]
+pub fn audit_arguments(file: &Path, bottle: &str) -> [OsString; 2] {
+    // In one word each: a name may look like an option.
+    let mut audit = OsString::from("--audit=");
+    audit.push(file);
+    [audit, format!("--audit-bottle={bottle}").into()]
 }

@@ -17,6 +17,8 @@ use crate::launch::sidecar::Sidecar;
 
 /// Where an agent is at work.
 pub(in crate::cli) trait AtWork {
+    /// What the sidecar needs. It is cleared away when it is dropped.
+    type Rest;
     /// Waits for the end of its command: the code in the way of a shell.
     async fn ended(&mut self) -> Result<i32, Failure>;
     /// Passes a signal on to it.
@@ -25,8 +27,8 @@ pub(in crate::cli) trait AtWork {
     fn has_keys(&self) -> bool;
     /// Replaces a file of its home.
     async fn write(&self, file: &HomeFile) -> Result<(), Failure>;
-    /// Clears the place away.
-    async fn close(self) -> Result<(), Failure>;
+    /// Ends what is left of the agent, and clears the place away, but for what the sidecar needs until its own end.
+    async fn close(self) -> Result<Self::Rest, Failure>;
 }
 
 /// Waits for an agent's end, and clears away. Returns the code of its command.
@@ -70,6 +72,7 @@ pub(in crate::cli) async fn watch<P: AtWork>(
         }
     };
     let closed = place.close().await;
+    // It has rows of its audit file to write yet.
     super::tell_refusals(&sidecar.stop().await);
     let code = result?;
     closed?;

@@ -155,6 +155,8 @@ enum Place {
 }
 
 impl AtWork for Place {
+    type Rest = ();
+
     async fn ended(&mut self) -> Result<i32, Failure> {
         match self {
             Self::Box(place) => Ok(i32::from(place.ended().await?)),

@@ -218,8 +218,13 @@ impl Place {
         _ = self.engine.output(&arguments, b"").await;
     }
 
-    /// Ends both containers, and removes them and the networks.
-    pub fn close(self) {}
+    /// Ends the agent's container, and removes it.
+    pub async fn end_agent(&mut self) {
+        drop(self.agent.take());
+        let remove = ["rm", "--force", "--volumes", &self.names.agent];
+        // What cannot be removed now is removed with the rest.
+        _ = self.engine.output(&remove, b"").await;
+    }
 
     fn create(&self, name: &str) -> Vec<OsString> {
         let label = self.names.label();

@@ -53,7 +53,7 @@ impl Session {
         let engine = Engine::find().await.map_err(Error::from)?;
         let user = user(&engine, args).await.map_err(Error::from)?;
         let mut place = Place::open(engine, &prepared.name).await?;
-        let sidecar = start_sidecar(args, chosen, &prepared, &place).await?;
+        let sidecar = start_sidecar(args, chosen, &prepared, &place, workspace).await?;
         let agent = chosen.agent(&Setting {
             host: Host::this(),
             home: &args.agent_home,
@@ -124,6 +124,8 @@ impl Session {
 }
 
 impl AtWork for Container {
+    type Rest = Place;
+
     async fn ended(&mut self) -> Result<i32, Failure> {
         code(self.command.wait().await)
     }
@@ -141,9 +143,10 @@ impl AtWork for Container {
         written.map_err(Failure::from)
     }
 
-    async fn close(self) -> Result<(), Failure> {
-        self.place.close();
-        Ok(())
+    async fn close(self) -> Result<Place, Failure> {
+        let mut place = self.place;
+        place.end_agent().await;
+        Ok(place)
     }
 }
 
@@ -159,6 +162,7 @@ async fn start_sidecar(
     chosen: &Chosen,
     prepared: &Prepared,
     place: &Place,
+    workspace: &Path,
 ) -> Result<Sidecar, Failure> {
     let path = prepared.routes_file();
     let routes = std::fs::read_to_string(&path)
@@ -172,7 +176,7 @@ async fn start_sidecar(
         audit: args
             .audit
             .as_deref()
-            .map(|file| audit(file, &prepared.name))
+            .map(|file| audit(file, &prepared.name, workspace))
             .transpose()?,
     };
     let command = place.sidecar(&plan).await?;
@@ -181,7 +185,7 @@ async fn start_sidecar(
 }
 
 /// Where the sidecar's audit file is: its directory has to be there, as for every audit file.
-fn audit<'a>(file: &'a Path, bottle: &'a str) -> Result<AuditPlan<'a>, Failure> {
+fn audit<'a>(file: &'a Path, bottle: &'a str, workspace: &Path) -> Result<AuditPlan<'a>, Failure> {
     let Some(name) = file.file_name() else {
         let error = anyhow!("{} is no name of a file", file.display());
         return Err(Failure::usage(error).hint("name an audit file, such as egress.db"));
@@ -194,6 +198,19 @@ fn audit<'a>(file: &'a Path, bottle: &'a str) -> Result<AuditPlan<'a>, Failure> 
         .canonicalize()
         .with_context(|| format!("cannot find {}", directory.display()))
         .map_err(Failure::usage)?;
+    // The sidecar's container gets the whole directory.
+    let home = Host::this()
+        .home()
+        .and_then(|home| home.canonicalize().ok());
+    let shared = [Some(workspace.to_owned()), home];
+    if shared
+        .iter()
+        .flatten()
+        .any(|path| path.starts_with(&directory))
+    {
+        let error = anyhow!("{} holds the workspace or your home", directory.display());
+        return Err(Failure::usage(error).hint("give the audit file a directory of its own"));
+    }
     Ok(AuditPlan {
         directory,
         name,

@@ -142,6 +142,8 @@ impl Session {
 }
 
 impl AtWork for Machine {
+    type Rest = ();
+
     async fn ended(&mut self) -> Result<i32, Failure> {
         Self::ended(self).await.map_err(Failure::from)
     }
