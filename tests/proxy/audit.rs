@@ -304,6 +304,31 @@ async fn a_file_that_is_no_audit_file_or_is_written_already_keeps_the_sidecar_fr
 }
 
 #[tokio::test]
+async fn a_file_that_was_written_over_is_not_taken_for_written() {
+    use std::os::unix::fs::FileExt as _;
+    let dir = tempfile::tempdir().expect("a directory");
+    let audit = dir.path().join("audit.db");
+    let rig = audited(&audit, |builder| builder.arg("--audit-required")).await;
+    rig.agent
+        .get("https://plain.test/one")
+        .await
+        .assert_served();
+    until_written(&audit, &[]).await;
+    let mut kept = rig.agent.http1("plain.test:443", "plain.test").await;
+    let get = |path: &str| {
+        let request = Request::get(format!("https://plain.test{path}"));
+        request.body(Bytes::new()).expect("a request")
+    };
+    let file = std::fs::File::options().write(true).open(&audit);
+    let over = file.expect("a file").write_all_at(&[0x55; 4096], 0);
+    over.expect("a write");
+    send_http1(&mut kept, get("/two")).await.assert_served();
+    rig.sidecar.logged("written by somebody else").await;
+    let refused = send_http1(&mut kept, get("/three")).await;
+    refused.assert_refused(503, "audit_unavailable");
+}
+
+#[tokio::test]
 async fn rows_that_wait_at_the_end_are_told_and_a_file_that_was_taken_away_is_begun_anew() {
     let dir = tempfile::tempdir().expect("a directory");
     let audit = dir.path().join("audit.db");

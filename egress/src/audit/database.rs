@@ -18,7 +18,7 @@ use super::entry::Entry;
 use super::kinds::Kinds;
 use super::reader::beside;
 use super::row::Last;
-use super::schema::{VERSION, create, ending, prepare, recognise};
+use super::schema::{APPLICATION, VERSION, create, ending, prepare, recognise};
 use crate::credential::Salt;
 use crate::file::directory_of;
 
@@ -243,8 +243,8 @@ impl Writer {
         let own = self.turn.metadata().map_err(of)?;
         let is_there = fs::metadata(&self.path)
             .is_ok_and(|named| (named.dev(), named.ino()) == (own.dev(), own.ino()));
-        // Since it was made it had its tables, whatever else waits beside it.
-        if is_there && own.len() == 0 {
+        // Since it was made it had its tables, whatever else waits beside it. SQLite does not look at its head again.
+        if is_there && !is_ours(&self.turn).map_err(of)? {
             return Err(Error::Meddled(self.path.clone()));
         }
         if !is_there {
@@ -293,6 +293,17 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// Whether a file begins as an audit file does (SQLite, "Database File Format", section 1.3).
+fn is_ours(file: &File) -> io::Result<bool> {
+    use std::os::unix::fs::FileExt as _;
+    let mut head = [0; 100];
+    let read = file.read_at(&mut head, 0)?;
+    let (magic, application) = (&head[..16], &head[68..72]);
+    Ok(read == head.len()
+        && magic == b"SQLite format 3\0"
+        && application == APPLICATION.to_be_bytes())
 }
 
 /// How long a lock of another connection is waited for.

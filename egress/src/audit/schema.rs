@@ -15,7 +15,7 @@ use super::row::{Last, Link};
 use crate::credential::Salt;
 
 /// `PRAGMA application_id` (SQLite, "Magic Numbers"): EGRS.
-const APPLICATION: i32 = 0x4547_5253;
+pub(super) const APPLICATION: i32 = 0x4547_5253;
 /// `PRAGMA user_version`.
 pub(super) const VERSION: i32 = 2;
 

@@ -7,6 +7,7 @@ use super::report::Finding;
 /// Whether its routes are the file's, and what of its confinement is in force.
 pub(super) fn of_status(status: &Value) -> Vec<Finding> {
     let mut findings = vec![reload(status)];
+    findings.extend(status.get("audit").and_then(audit));
     findings.extend(confinement(status));
     findings
 }
@@ -27,6 +28,30 @@ fn reload(status: &Value) -> Finding {
             Finding::ok(NAME, format!("routes in force: {count}"))
         }
     }
+}
+
+/// The audit file, where there is one.
+fn audit(audit: &Value) -> Option<Finding> {
+    const NAME: &str = "sidecar.audit";
+    let is_failing = audit.get("failing")?.as_bool()?;
+    let lost = audit
+        .get("lost")
+        .and_then(Value::as_u64)
+        .unwrap_or_default();
+    Some(match (is_failing, lost) {
+        (true, _) => Finding::fail(
+            NAME,
+            "the audit file cannot be written",
+            "the sidecar's log says why: make room on its disk, or see who holds it; with --audit-required requests are \
+             refused meanwhile",
+        ),
+        (false, 0) => Finding::ok(NAME, "the audit file is written"),
+        (false, lost) => Finding::warn(
+            NAME,
+            format!("the audit file is written, and has lost {lost} rows since the start"),
+            "the sidecar's log says when; --audit-required refuses requests in place of losing rows",
+        ),
+    })
 }
 
 /// Measures that are off have a line each, those that are on share one.
@@ -76,6 +101,19 @@ mod tests {
             "{found:?}"
         );
         assert_eq!(found.len(), 2);
+    }
+
+    #[test]
+    fn an_audit_file_that_is_not_written_is_told() {
+        for (audit, state) in [
+            (json!({"failing": false, "lost": 0}), "ok"),
+            (json!({"failing": false, "lost": 3}), "warn"),
+            (json!({"failing": true, "lost": 0}), "fail"),
+        ] {
+            let found = of_status(&json!({"audit": audit}));
+            assert!(found[1].is(state, "the audit file"), "{found:?}");
+        }
+        assert!(of_status(&json!({"audit": null})).len() < 3);
     }
 
     #[test]
