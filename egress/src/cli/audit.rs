@@ -347,8 +347,16 @@ fn verify(args: &VerifyArgs) -> Result<ExitCode, Failure> {
         );
     }
     let rows = last.number + 1 - first;
+    // Rotation removes the oldest files, and whoever makes many rows can have it do so.
+    let gone = match first {
+        ..=1 => String::new(),
+        first => format!(
+            "note: rows 1 to {} are in earlier files that are not here\n",
+            first - 1
+        ),
+    };
     print(&format!(
-        "ok: {rows} rows, up to number {}\nlink: {}\n",
+        "ok: {rows} rows, up to number {}\n{gone}link: {}\n",
         last.number,
         last.link.hex()
     ))?;

@@ -25,6 +25,10 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Recorded>, Failure> {
             let file = open_regular(path).map_err(|error| unreadable(&name, error))?;
             let mut file = BufReader::new(file);
             let begin = file.fill_buf().map_err(|error| unreadable(&name, error))?;
+            if begin.is_empty() {
+                // Not that there was nothing to record: an audit file has its tables from the first moment on.
+                return Err(unreadable(&name, io::ErrorKind::UnexpectedEof.into()));
+            }
             if begin.starts_with(DATABASE) {
                 return read_database(path);
             }

@@ -56,7 +56,7 @@ fn line(out: &mut impl Write, row: &Row<'_>) -> io::Result<()> {
         out,
         "{:<20} {:<7} {:>3} {:<7} {:<32} {}",
         moment(row.time),
-        row.verdict,
+        plain(&row.verdict),
         row.status,
         plain(&row.method),
         plain(&row.host),
@@ -66,10 +66,10 @@ fn line(out: &mut impl Write, row: &Row<'_>) -> io::Result<()> {
         write!(out, "?{}", plain(query))?;
     }
     if row.code != "ok" {
-        write!(out, "  {}", row.code)?;
+        write!(out, "  {}", plain(&row.code))?;
     }
     if let Some(slot) = &row.slot {
-        write!(out, "  with {slot}")?;
+        write!(out, "  with {}", plain(slot))?;
     }
     if let Some(detail) = &row.detail {
         write!(out, "  ({})", plain(detail))?;
@@ -77,12 +77,18 @@ fn line(out: &mut impl Write, row: &Row<'_>) -> io::Result<()> {
     writeln!(out)
 }
 
-/// A text without what moves a terminal's cursor. The sidecar writes none; somebody else may have.
+/// A text without what moves a terminal's cursor or turns its direction. The sidecar writes none; somebody else may have.
 pub(in crate::cli) fn plain(text: &str) -> Cow<'_, str> {
-    match text.contains(char::is_control) {
+    match text.contains(is_hidden) {
         true => text.escape_debug().to_string().into(),
         false => text.into(),
     }
+}
+
+/// Controls, and the marks of direction and of line ends beside them (Unicode Standard Annex #9, table 1).
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Quoted where a comma or a quote is in it, and so that no spreadsheet takes it for a formula: an agent chooses paths.
@@ -92,7 +98,7 @@ fn quoted(text: &str) -> String {
         true => format!("'{text}"),
         false => text.to_owned(),
     };
-    match text.contains(['"', ',', '\r', '\n']) {
+    match text.contains(['"', ',', ';', '\t', '\r', '\n']) {
         true => format!("\"{}\"", text.replace('"', "\"\"")),
         false => text,
     }
@@ -109,6 +115,26 @@ mod tests {
         assert_eq!(quoted("=HYPERLINK(1)"), "'=HYPERLINK(1)");
         assert_eq!(quoted("-"), "-");
         assert_eq!(quoted("/v1"), "/v1");
+        // Where lists are parted by semicolons, spreadsheets part fields by them, too.
+        assert_eq!(quoted("/a;=1"), "\"/a;=1\"");
+    }
+
+    #[test]
+    fn a_terminal_is_shown_text_alone() {
+        for text in ["\u{1b}[31m", "\u{202e}", "\u{2066}", "\u{2028}", "\u{9b}"] {
+            let row = Row {
+                verdict: text.into(),
+                code: text.into(),
+                slot: Some(text.into()),
+                path: text.into(),
+                detail: Some(text.into()),
+                ..Row::default()
+            };
+            let mut out = Vec::new();
+            Shape::Table.row(&mut out, &row).expect("memory");
+            let shown = String::from_utf8(out).expect("text");
+            assert!(!shown.contains(text), "{shown:?}");
+        }
     }
 
     #[test]
