@@ -195,7 +195,7 @@ async fn row_33_a_stalled_upload_is_the_agents_fault_over_either_version() {
     assert!(
         lines
             .iter()
-            .all(|line| line.contains("\"verdict\":\"denied\""))
+            .all(|line| line.contains("\"verdict\":\"failed\""))
     );
 }
 
