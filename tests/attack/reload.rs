@@ -59,7 +59,11 @@ async fn row_44_under_a_storm_of_reloads_no_permitted_request_fails_and_no_other
     };
     let forbidden = async {
         let mut http2 = rig.agent.http2("api.test:443", "api.test").await;
-        while goes_on() {
+        for turn in (1..).take_while(|_| goes_on()) {
+            // Hundreds of refused uploads on one connection are a flood, which another test is about.
+            if turn % 100 == 0 {
+                http2 = rig.agent.http2("api.test:443", "api.test").await;
+            }
             let refusal = send_http2(&mut http2, post("/forbidden")).await;
             refusal.assert_refused(403, "path_not_allowed");
             let refusal = rig.agent.connect("never.test:443").await;
