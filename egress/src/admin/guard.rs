@@ -43,12 +43,13 @@ pub fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use http::{HeaderMap, HeaderName, HeaderValue};
 
     use super::{is_a_page, is_here};
 
-    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+    /// Fields as a head has them.
+    pub(crate) fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let fields = fields.iter().map(|(name, value)| {
             (
                 HeaderName::from_static(name),

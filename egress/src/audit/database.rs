@@ -295,15 +295,15 @@ impl Writer {
     }
 }
 
-/// Whether a file begins as an audit file does (SQLite, "Database File Format", section 1.3).
+/// How a file of SQLite begins (SQLite, "Database File Format", section 1.3).
+pub const MAGIC: &[u8] = b"SQLite format 3\0";
+
+/// Whether a file begins as an audit file does.
 fn is_ours(file: &File) -> io::Result<bool> {
     use std::os::unix::fs::FileExt as _;
     let mut head = [0; 100];
     let read = file.read_at(&mut head, 0)?;
-    let (magic, application) = (&head[..16], &head[68..72]);
-    Ok(read == head.len()
-        && magic == b"SQLite format 3\0"
-        && application == APPLICATION.to_be_bytes())
+    Ok(read == head.len() && head.starts_with(MAGIC) && head[68..72] == APPLICATION.to_be_bytes())
 }
 
 /// How long a lock of another connection is waited for.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{Failure, audit};
 use crate::advice;
 use crate::advice::recorded::{Collection, Recorded, Request, record, refused};
+use crate::audit::database;
 use crate::audit::id::RequestId;
 use crate::file::open_regular;
 
@@ -29,16 +30,13 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Recorded>, Failure> {
                 // Not that there was nothing to record: an audit file has its tables from the first moment on.
                 return Err(unreadable(&name, io::ErrorKind::UnexpectedEof.into()));
             }
-            if begin.starts_with(DATABASE) {
+            if begin.starts_with(database::MAGIC) {
                 return read_database(path);
             }
             read_lines(&name, file)
         }
     }
 }
-
-/// How a file of SQLite begins (SQLite, "Database File Format", section 1.3).
-const DATABASE: &[u8] = b"SQLite format 3\0";
 
 fn read_database(path: &Path) -> Result<Vec<Recorded>, Failure> {
     let mut all = Collection::default();

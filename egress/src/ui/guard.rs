@@ -70,19 +70,10 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, HeaderName, HeaderValue, Method};
+    use http::{HeaderValue, Method};
 
     use super::{is_own, passes, ticket};
-
-    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-        let fields = fields.iter().map(|(name, value)| {
-            (
-                HeaderName::from_static(name),
-                HeaderValue::from_static(value),
-            )
-        });
-        fields.collect()
-    }
+    use crate::admin::guard::tests::headers;
 
     #[test]
     fn another_site_reads_nothing_and_presses_no_button() {

@@ -13,12 +13,14 @@ use crate::cli::Failure;
 use crate::cli::launching::stops::Stops;
 use crate::cli::launching::watch::{AtWork, watch};
 use crate::cli::launching::{Chosen, given_variables, prepared};
+use crate::file::directory_of;
 use crate::launch::agent::{Agent, HomeFile, Setting};
 use crate::launch::place::docker::engine::Engine;
 use crate::launch::place::docker::image::{self, User};
 use crate::launch::place::docker::{
     AgentPlan, AuditPlan, BUNDLE, Error, Place, SidecarPlan, Terminal, WORKSPACE,
 };
+use crate::launch::place::local::contents::has_users_home;
 use crate::launch::prepare::Prepared;
 use crate::launch::sidecar::Sidecar;
 use crate::launch::variables::{AgentPath, ProxyUrl, variables};
@@ -190,24 +192,13 @@ fn audit<'a>(file: &'a Path, bottle: &'a str, workspace: &Path) -> Result<AuditP
         let error = anyhow!("{} is no name of a file", file.display());
         return Err(Failure::usage(error).hint("name an audit file, such as egress.db"));
     };
-    let directory = file
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let directory = directory.unwrap_or(Path::new("."));
+    let directory = directory_of(file);
     let directory = directory
         .canonicalize()
         .with_context(|| format!("cannot find {}", directory.display()))
         .map_err(Failure::usage)?;
     // The sidecar's container gets the whole directory.
-    let home = Host::this()
-        .home()
-        .and_then(|home| home.canonicalize().ok());
-    let shared = [Some(workspace.to_owned()), home];
-    if shared
-        .iter()
-        .flatten()
-        .any(|path| path.starts_with(&directory))
-    {
+    if workspace.starts_with(&directory) || has_users_home(&directory) {
         let error = anyhow!("{} holds the workspace or your home", directory.display());
         return Err(Failure::usage(error).hint("give the audit file a directory of its own"));
     }
